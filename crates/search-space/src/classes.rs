@@ -103,7 +103,7 @@ impl Classes {
     }
 }
 
-/// The classes at `level`. The first call of a level computes them (tens of milliseconds), later ones look them up.
+/// The classes at `level`. The first call of a level computes them (about a tenth of a second), later ones look them up.
 pub fn classes(level: Level) -> &'static Classes {
     static TABLES: [OnceLock<Classes>; Level::ALL.len()] = [const { OnceLock::new() }; Level::ALL.len()];
     TABLES[level as usize].get_or_init(|| Classes::compute(level))

@@ -217,8 +217,10 @@ fn text(sum: &Sum) -> String {
     let mut terms = Vec::new();
     for (source, counts) in sum.iter().enumerate() {
         for (depth, count) in counts.iter().enumerate() {
-            let term = format!("{}{}{}", "pool(".repeat(depth), name(source), ")".repeat(depth));
-            terms.extend(std::iter::repeat_n(term, usize::from(*count)));
+            terms.extend(
+                (0..*count)
+                    .map(|_| format!("{}{}{}", "pool(".repeat(depth), name(source), ")".repeat(depth))),
+            );
         }
     }
     terms.join("+")

@@ -1,0 +1,63 @@
+//! What travels through the queue: a task, and where its inputs lie today.
+//!
+//! Locations, attempts and trace context stand here and not in the task, because a task's id must not depend on them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::Task;
+
+/// Where an image source lies. Paths are absolute, or URLs of object stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceAddress {
+    /// The name in `pipeline.yaml`, for tables and messages.
+    pub name: String,
+    pub format: String,
+    pub paths: Vec<String>,
+}
+
+/// The body of a queue message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub task: Task,
+    /// By content id.
+    pub sources: BTreeMap<String, SourceAddress>,
+    /// Files of extractor weights by SHA-256.
+    pub weights: BTreeMap<String, String>,
+    /// How often a compute process died of this task or reported an error, and why.
+    pub failures: Vec<String>,
+    pub max_attempts: u32,
+    /// Wall-clock limit without any sign of progress, in seconds.
+    pub patience_seconds: u64,
+}
+
+/// A message that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("a message of the queue is not a task that this version knows: {source}")]
+pub struct Unreadable {
+    #[from]
+    source: serde_json::Error,
+}
+
+impl Envelope {
+    /// # Panics
+    /// Never: an envelope always has a JSON form.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an envelope has string keys and finite shape")
+    }
+
+    pub fn decode(body: &[u8]) -> Result<Self, Unreadable> {
+        Ok(serde_json::from_slice(body)?)
+    }
+}
+
+/// Hints from workers to the coordinator. They may be lost: the store is the truth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    Started { task: String, kind: String, worker: String },
+    Progress { task: String, worker: String, done: u64, total: u64 },
+    Finished { task: String, kind: String, worker: String, seconds: f64 },
+    Failed { task: String, kind: String, worker: String, attempt: u32, reason: String, gave_up: bool },
+}

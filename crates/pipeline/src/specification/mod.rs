@@ -1,0 +1,180 @@
+//! `pipeline.yaml` → a checked [`Specification`].
+//!
+//! The file says *what* is computed; flags of the programs say how a process runs. Unknown keys are errors, and all
+//! errors are reported at once, each with its key, the rule and the value. Paths stay as they are written: the caller
+//! knows the folder of the file and resolves them.
+//!
+//! Deliberately absent: secrets (they come from the environment) and devices (each worker knows its own).
+
+mod read;
+mod section;
+
+use std::collections::BTreeMap;
+
+pub use section::Problem;
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::{
+    Constraints, ExtractorKind, Fractions, ModelSettings, OuterStep, PicturesPerClass, Recipe,
+};
+
+/// The file is not YAML, or says things that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{file}` is not YAML: {message}")]
+    Syntax { file: String, message: String },
+
+    #[error("`{file}` has {} to mend:\n{}", count(problems.len()), list(problems))]
+    Invalid { file: String, problems: Vec<Problem> },
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What a source's classes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Use {
+    /// Its classes are shared out among meta-train, meta-valid and meta-test.
+    Meta,
+    /// Never seen in meta-training: cells are searched for it, and measured on it.
+    Target,
+}
+
+/// An image source as the file names it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Source {
+    pub format: String,
+    pub paths: Vec<String>,
+    pub purpose: Use,
+    pub split: Fractions,
+}
+
+/// How many datasets of a group are drawn, and how large.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DatasetGroup {
+    pub count: u32,
+    pub least_classes: u32,
+    pub most_classes: u32,
+    pub pictures_per_class: PicturesPerClass,
+}
+
+/// The shares of a meta source's classes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClassShares {
+    pub train: f64,
+    pub valid: f64,
+    pub test: f64,
+}
+
+/// Which datasets there are.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Datasets {
+    pub class_shares: ClassShares,
+    pub meta_train: DatasetGroup,
+    pub meta_valid: DatasetGroup,
+    pub meta_test: DatasetGroup,
+    /// Pictures of each class of a target.
+    pub target_pictures: PicturesPerClass,
+}
+
+/// The feature extractor, its weights file, and how much of a class is looked at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExtractorChoice {
+    pub kind: ExtractorKind,
+    pub weights: String,
+    pub image_size: u32,
+    pub images_per_class: u32,
+    pub classes_per_task: u32,
+}
+
+/// Which cells are trained on the meta-training datasets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluations {
+    /// Name of a recipe.
+    pub recipe: String,
+    /// Cells that every dataset trains, so that datasets can be compared.
+    pub anchors: u32,
+    /// Further cells of each dataset.
+    pub cells_per_dataset: u32,
+    /// Share of the further cells that has two or more live 3x3 convolutions.
+    pub with_live_3x3: f64,
+    pub seeds: Vec<u64>,
+    /// Units per task.
+    pub bundle: u32,
+}
+
+/// How one model is meta-trained.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Training {
+    pub settings: ModelSettings,
+    pub rounds: u32,
+    pub steps_per_round: u32,
+    pub shards: u32,
+    pub outer: OuterStep,
+    /// Validates after every so many rounds, and after the last.
+    pub validate_every: u32,
+}
+
+/// What is asked for each target.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SearchChoice {
+    pub candidates: u32,
+    pub sets: u32,
+    /// The best so many are trained.
+    pub chosen: u32,
+    /// So many random cells are trained beside them, with the same recipe and seeds.
+    pub random: u32,
+    /// Name of the recipe for both.
+    pub recipe: String,
+    pub seeds: Vec<u64>,
+    pub constraints: Constraints,
+}
+
+/// How tasks are tried again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Patience {
+    pub max_attempts: u32,
+    /// A compute process without any sign of progress for so long is ended.
+    pub no_progress_seconds: u64,
+}
+
+/// A pipeline that can be planned.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Specification {
+    pub name: String,
+    pub seed: u64,
+    pub store: String,
+    pub queue: String,
+    pub patience: Patience,
+    pub sources: BTreeMap<String, Source>,
+    pub extractor: ExtractorChoice,
+    pub datasets: Datasets,
+    pub recipes: BTreeMap<String, Recipe>,
+    pub evaluations: Evaluations,
+    pub generator: Training,
+    pub predictor: Training,
+    pub search: SearchChoice,
+}
+
+impl Specification {
+    /// Reads the text of a specification. `file` only names it in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Error> {
+        let value: serde_json::Value = serde_saphyr::from_str(text)
+            .map_err(|error| Error::Syntax { file: file.to_owned(), message: error.to_string() })?;
+        read::specification(value).map_err(|problems| Error::Invalid { file: file.to_owned(), problems })
+    }
+
+    /// The recipe of that name.
+    ///
+    /// # Panics
+    /// If there is none, which a checked specification excludes for the names that it uses itself.
+    pub fn recipe(&self, name: &str) -> &Recipe {
+        &self.recipes[name]
+    }
+}

@@ -1,0 +1,401 @@
+//! From the raw value of the file to the checked specification: keys, defaults and rules, one function per section.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::section::{Problem, Problems, Section};
+use super::{
+    ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, SearchChoice, Source,
+    Specification, Training, Use,
+};
+use crate::tasks::{
+    Augmentation, Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, PicturesPerClass,
+    Recipe,
+};
+
+/// All cells of the search space.
+const CELLS: u32 = 15_625;
+
+pub(super) fn specification(value: Value) -> Result<Specification, Vec<Problem>> {
+    let problems = Problems::default();
+    let specification = root(Section::new("", value, &problems));
+    let found = problems.take();
+    match specification {
+        Some(specification) if found.is_empty() => Ok(specification),
+        _ => Err(found),
+    }
+}
+
+fn root(mut root: Section<'_>) -> Option<Specification> {
+    let version: Option<u32> = root.required("version", "the version of this file's format, `1`");
+    if let Some(version) = version.filter(|version| *version != 1) {
+        root.problem(
+            "version",
+            format!("must be `1`, the only format that this program reads, got `{version}`"),
+        );
+    }
+    let name: Option<String> = root.required("name", "a name of lower-case letters, digits and dashes");
+    if let Some(name) = &name {
+        check_name(&root, "name", name);
+    }
+    let seed = root.optional("seed", "a whole number of at least 0").unwrap_or(0);
+    let store = root.required("store", "a URL such as `file:./store` or `s3://bucket/prefix`");
+    let queue = root.required("queue", "a URL such as `sqlite:./queue.sqlite` or `amqps://broker`");
+    let patience = patience(root.section("patience"));
+    let sources = sources(root.required_section("sources"));
+    if !sources.values().any(|source| source.purpose == Use::Meta) {
+        root.problem("sources", "must hold at least one source with `use: meta` to learn from".to_owned());
+    }
+    let extractor = extractor(root.required_section("extractor"));
+    let datasets = datasets(root.section("datasets"));
+    let recipes = recipes(root.required_section("recipes"));
+    let evaluations = evaluations(root.required_section("evaluations"), &recipes);
+    let width = extractor.as_ref().map_or(1, |extractor| extractor.kind.width());
+    let mut models = root.section("models");
+    let generator = training(models.section("generator"), width);
+    let predictor = training(models.section("predictor"), width);
+    models.finish();
+    let search = search(root.required_section("search"), &recipes);
+    root.finish();
+    Some(Specification {
+        name: name?,
+        seed,
+        store: store?,
+        queue: queue?,
+        patience,
+        sources,
+        extractor: extractor?,
+        datasets,
+        recipes,
+        evaluations: evaluations?,
+        generator,
+        predictor,
+        search: search?,
+    })
+}
+
+fn check_name(section: &Section<'_>, key: &str, name: &str) {
+    let allowed = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if name.is_empty() || name.len() > 60 || !name.chars().all(allowed) {
+        let rule = format!("must be 1 to 60 lower-case letters, digits and dashes, got `{name}`");
+        section.problem(key, rule);
+    }
+}
+
+fn patience(mut section: Section<'_>) -> Patience {
+    let patience = Patience {
+        max_attempts: section.count("max_attempts", 3, 1, 100),
+        no_progress_seconds: section.count("no_progress_seconds", 600, 5, 86_400).into(),
+    };
+    section.finish();
+    patience
+}
+
+fn sources(section: Section<'_>) -> BTreeMap<String, Source> {
+    let mut sources = BTreeMap::new();
+    for (name, mut entry) in section.named_sections() {
+        check_name(&entry, "(name)", &name);
+        let format: Option<String> = entry.required(
+            "format",
+            "`huggingface-parquet`, `idx`, `cifar10-binary`, `cifar100-binary` or `image-folder`",
+        );
+        let paths: Option<Vec<String>> = entry.required("paths", "a list of files, folders or URLs");
+        if paths.as_ref().is_some_and(Vec::is_empty) {
+            entry.problem("paths", "must name at least one file, folder or URL".to_owned());
+        }
+        let purpose: Option<Use> = entry.required("use", "`meta` or `target`");
+        let split = fractions(entry.section("split"));
+        entry.finish();
+        if let (Some(format), Some(paths), Some(purpose)) = (format, paths, purpose) {
+            sources.insert(name, Source { format, paths, purpose, split });
+        }
+    }
+    sources
+}
+
+/// Three shares of a whole.
+fn thirds(section: &mut Section<'_>, defaults: [f64; 3]) -> [f64; 3] {
+    let shares = [
+        section.number("train", defaults[0], 0.0, 1.0),
+        section.number("valid", defaults[1], 0.0, 1.0),
+        section.number("test", defaults[2], 0.0, 1.0),
+    ];
+    let sum: f64 = shares.iter().sum();
+    if (sum - 1.0).abs() > 1e-9 {
+        let rule = format!("must add up to 1 with `valid` and `test`, got a sum of `{sum}`");
+        section.problem("train", rule);
+    }
+    shares
+}
+
+fn fractions(mut section: Section<'_>) -> Fractions {
+    let [train, valid, test] = thirds(&mut section, [0.6, 0.2, 0.2]);
+    section.finish();
+    Fractions { train, valid, test }
+}
+
+fn extractor(mut section: Section<'_>) -> Option<ExtractorChoice> {
+    let kind: Option<ExtractorKind> = section.required("kind", "`efficientnet-lite0` or `resnet18`");
+    let weights: Option<String> = section.required("weights", "a safetensors file");
+    let usual_size = if kind == Some(ExtractorKind::Resnet18) { 32 } else { 96 };
+    let image_size = section.count("image_size", usual_size, 32, 512);
+    let images_per_class = section.count("images_per_class", 20, 1, 10_000);
+    let classes_per_task = section.count("classes_per_task", 20, 1, 1_000);
+    section.finish();
+    Some(ExtractorChoice { kind: kind?, weights: weights?, image_size, images_per_class, classes_per_task })
+}
+
+fn pictures(mut section: Section<'_>, train: u32, valid: u32, test: u32) -> PicturesPerClass {
+    let pictures = PicturesPerClass {
+        train: section.count("train", train, 1, 1_000_000),
+        valid: section.count("valid", valid, 1, 1_000_000),
+        test: section.count("test", test, 0, 1_000_000),
+    };
+    section.finish();
+    pictures
+}
+
+fn group(mut section: Section<'_>, count: u32) -> DatasetGroup {
+    let least_classes = section.count("least_classes", 10, 2, 10_000);
+    let most_classes = section.count("most_classes", least_classes.max(20), 2, 10_000);
+    if least_classes > most_classes {
+        let rule = format!("must be at most `most_classes` ({most_classes}), got `{least_classes}`");
+        section.problem("least_classes", rule);
+    }
+    let group = DatasetGroup {
+        count: section.count("count", count, 0, 100_000),
+        least_classes,
+        most_classes,
+        pictures_per_class: pictures(section.section("pictures_per_class"), 25, 10, 0),
+    };
+    section.finish();
+    group
+}
+
+fn datasets(mut section: Section<'_>) -> Datasets {
+    let mut shares = section.section("class_shares");
+    let [train, valid, test] = thirds(&mut shares, [0.7, 0.15, 0.15]);
+    shares.finish();
+    let meta_train = group(section.section("meta_train"), 8);
+    let meta_valid = group(section.section("meta_valid"), 2);
+    let meta_test = group(section.section("meta_test"), 0);
+    for (key, group) in [("meta_train.count", &meta_train), ("meta_valid.count", &meta_valid)] {
+        if group.count == 0 {
+            section.problem(
+                key,
+                "must be at least 1: models learn from one and are chosen on the other".to_owned(),
+            );
+        }
+    }
+    let target_pictures = pictures(section.section("target_pictures_per_class"), 100, 50, 1_000);
+    section.finish();
+    Datasets {
+        class_shares: ClassShares { train, valid, test },
+        meta_train,
+        meta_valid,
+        meta_test,
+        target_pictures,
+    }
+}
+
+fn recipes(section: Section<'_>) -> BTreeMap<String, Recipe> {
+    let usual = Recipe::nas_bench_201();
+    let mut recipes = BTreeMap::new();
+    for (name, mut entry) in section.named_sections() {
+        check_name(&entry, "(name)", &name);
+        let mut augmentation = entry.section("augmentation");
+        let flip = augmentation.optional("horizontal_flip", "`true` or `false`");
+        let augment = Augmentation {
+            horizontal_flip: flip.unwrap_or(usual.augmentation.horizontal_flip),
+            crop_padding: augmentation.count("crop_padding", usual.augmentation.crop_padding, 0, 64),
+        };
+        augmentation.finish();
+        let recipe = Recipe {
+            epochs: entry.count("epochs", usual.epochs, 1, 100_000),
+            batch_size: entry.count("batch_size", usual.batch_size, 2, 65_536),
+            learning_rate: entry.number("learning_rate", usual.learning_rate, 1e-9, 100.0),
+            momentum: entry.number("momentum", usual.momentum, 0.0, 0.9999),
+            nesterov: entry.optional("nesterov", "`true` or `false`").unwrap_or(usual.nesterov),
+            weight_decay: entry.number("weight_decay", usual.weight_decay, 0.0, 1.0),
+            channels: entry.count("channels", usual.channels, 1, 1_024),
+            cells_per_stage: entry.count("cells_per_stage", usual.cells_per_stage, 1, 100),
+            image_size: entry.count("image_size", usual.image_size, 4, 1_024),
+            augmentation: augment,
+        };
+        entry.finish();
+        recipes.insert(name, recipe);
+    }
+    recipes
+}
+
+fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<String> {
+    let name: String = section.required("recipe", "the name of one of the `recipes`")?;
+    if !recipes.contains_key(&name) {
+        let known = recipes.keys().cloned().collect::<Vec<_>>().join("`, `");
+        section.problem("recipe", format!("must be one of the `recipes` (`{known}`), got `{name}`"));
+    }
+    Some(name)
+}
+
+fn seeds(section: &mut Section<'_>) -> Vec<u64> {
+    let seeds: Vec<u64> = section.optional("seeds", "a list of whole numbers").unwrap_or_else(|| vec![0]);
+    let mut distinct = seeds.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if seeds.is_empty() || distinct.len() != seeds.len() {
+        section.problem("seeds", format!("must hold at least one number and none twice, got `{seeds:?}`"));
+    }
+    seeds
+}
+
+fn evaluations(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<Evaluations> {
+    let recipe = recipe_name(&mut section, recipes);
+    let anchors = section.count("anchors", 6, 0, CELLS);
+    let cells_per_dataset = section.count("cells_per_dataset", 12, 0, CELLS);
+    if anchors + cells_per_dataset < 2 {
+        let rule =
+            "and `cells_per_dataset` must make at least 2 cells together: a ranking needs two".to_owned();
+        section.problem("anchors", rule);
+    }
+    let with_live_3x3 = section.number("with_live_3x3", 0.25, 0.0, 1.0);
+    let seeds = seeds(&mut section);
+    let bundle = section.count("bundle", 4, 1, 256);
+    section.finish();
+    Some(Evaluations { recipe: recipe?, anchors, cells_per_dataset, with_live_3x3, seeds, bundle })
+}
+
+fn training(mut section: Section<'_>, feature_width: u32) -> Training {
+    let mode: Mode = section.optional("mode", "`default` or `paper`").unwrap_or(Mode::Default);
+    let mut outer = section.section("outer");
+    let outer_step = OuterStep {
+        learning_rate: outer.number("learning_rate", 1.0, 0.0, 10.0),
+        momentum: outer.number("momentum", 0.0, 0.0, 0.9999),
+    };
+    outer.finish();
+    let training = Training {
+        settings: ModelSettings {
+            mode,
+            feature_width,
+            hidden: section.count("hidden", 56, 4, 4_096),
+            latent: section.count("latent", 56, 4, 4_096),
+            batch_size: section.count("batch_size", 32, 1, 4_096),
+            learning_rate: section.number("learning_rate", 1e-4, 1e-9, 1.0),
+            images_per_class: section.count("images_per_class", 20, 1, 1_000),
+            classes_per_dataset: section.count("classes_per_dataset", 20, 2, 1_000),
+            top_fraction: section.number("top_fraction", 0.25, 0.001, 1.0),
+            ranking_weight: section.number("ranking_weight", 0.0, 0.0, 1_000.0),
+        },
+        rounds: section.count("rounds", 10, 1, 100_000),
+        steps_per_round: section.count("steps_per_round", 100, 1, 1_000_000),
+        shards: section.count("shards", 1, 1, 1_024),
+        outer: outer_step,
+        validate_every: section.count("validate_every", 5, 1, 100_000),
+    };
+    if !training.settings.latent.is_multiple_of(4) {
+        let rule =
+            format!("must be a multiple of 4, the attention heads, got `{}`", training.settings.latent);
+        section.problem("latent", rule);
+    }
+    section.finish();
+    training
+}
+
+fn search(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<SearchChoice> {
+    let recipe = recipe_name(&mut section, recipes);
+    let candidates = section.count("candidates", 500, 1, CELLS);
+    let chosen = section.count("chosen", 3, 1, CELLS);
+    if chosen > candidates {
+        section.problem("chosen", format!("must be at most `candidates` ({candidates}), got `{chosen}`"));
+    }
+    let sets = section.count("sets", 10, 1, 1_000);
+    let random = section.count("random", chosen, 0, CELLS);
+    let seeds = seeds(&mut section);
+    let mut limits = section.section("constraints");
+    let constraints = Constraints {
+        max_parameters: limits.optional("max_parameters", "a number of parameters"),
+        max_flops: limits.optional("max_flops", "a number of multiply-adds"),
+    };
+    limits.finish();
+    section.finish();
+    Some(SearchChoice { candidates, sets, chosen, random, recipe: recipe?, seeds, constraints })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Specification;
+
+    const SMALL: &str = r"
+version: 1
+name: small
+store: file:./store
+queue: sqlite:./queue.sqlite
+sources:
+  letters: { format: huggingface-parquet, paths: [letters.parquet], use: meta }
+extractor: { kind: efficientnet-lite0, weights: weights.safetensors }
+recipes:
+  short: { epochs: 2, channels: 4, cells_per_stage: 1, image_size: 16 }
+evaluations: { recipe: short }
+search: { recipe: short }
+";
+
+    #[test]
+    fn a_short_file_gets_the_documented_defaults() {
+        let specification = Specification::parse("pipeline.yaml", SMALL).unwrap();
+        assert_eq!(specification.patience.max_attempts, 3);
+        assert_eq!(specification.extractor.image_size, 96);
+        assert_eq!(specification.generator.settings.feature_width, 1280);
+        assert_eq!(specification.recipe("short").batch_size, 256);
+        assert_eq!(specification.search.candidates, 500);
+    }
+
+    #[test]
+    fn all_errors_are_reported_at_once_each_with_key_rule_and_value() {
+        let text = SMALL
+            .replace("name: small", "name: Small Pipeline\nsed: 3")
+            .replace("use: meta", "use: training, split: { train: 0.9 }")
+            .replace("epochs: 2", "epochs: 0")
+            .replace("search: { recipe: short }", "search: { recipe: shrot, chosen: 9, candidates: 3 }");
+        let error = Specification::parse("pipeline.yaml", &text).unwrap_err();
+        insta::assert_snapshot!(error, @r#"
+        `pipeline.yaml` has 8 problems to mend:
+          `name` must be 1 to 60 lower-case letters, digits and dashes, got `Small Pipeline`
+          `sources.letters.use` must be `meta` or `target`, got `"training"`
+          `sources.letters.split.train` must add up to 1 with `valid` and `test`, got a sum of `1.3`
+          `sources` must hold at least one source with `use: meta` to learn from
+          `recipes.short.epochs` must be a whole number from 1 to 100000, got `0`
+          `search.recipe` must be one of the `recipes` (`short`), got `shrot`
+          `search.chosen` must be at most `candidates` (3), got `9`
+          `sed` is not a known key; did you mean `seed`?
+        "#);
+    }
+
+    #[test]
+    fn text_that_is_not_yaml_is_refused_with_its_place() {
+        let error = Specification::parse("pipeline.yaml", "version: [1\nname: x").unwrap_err();
+        assert!(error.to_string().starts_with("`pipeline.yaml` is not YAML"), "{error}");
+        assert!(error.to_string().contains("line"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_names_everything_that_is_missing() {
+        let error = Specification::parse("pipeline.yaml", "").unwrap_err();
+        insta::assert_snapshot!(error, @"
+        `pipeline.yaml` has 14 problems to mend:
+          `version` is missing; it must be the version of this file's format, `1`
+          `name` is missing; it must be a name of lower-case letters, digits and dashes
+          `store` is missing; it must be a URL such as `file:./store` or `s3://bucket/prefix`
+          `queue` is missing; it must be a URL such as `sqlite:./queue.sqlite` or `amqps://broker`
+          `sources` is missing; it must be a mapping
+          `sources` must hold at least one source with `use: meta` to learn from
+          `extractor` is missing; it must be a mapping
+          `extractor.kind` is missing; it must be `efficientnet-lite0` or `resnet18`
+          `extractor.weights` is missing; it must be a safetensors file
+          `recipes` is missing; it must be a mapping
+          `evaluations` is missing; it must be a mapping
+          `evaluations.recipe` is missing; it must be the name of one of the `recipes`
+          `search` is missing; it must be a mapping
+          `search.recipe` is missing; it must be the name of one of the `recipes`
+        ");
+    }
+}

@@ -1,0 +1,461 @@
+//! Everything that a specification determines before any result exists: groups of classes, datasets, cells, units.
+//!
+//! ```text
+//!   Specification ─┐
+//!   source indexes ┴─► Study::design ─► datasets, feature shards, bundles of units, random cells
+//! ```
+//!
+//! Pure: the same specification, indexes and seed give the same study, on every machine. **Invariant:** groups of
+//! classes depend on the source's content alone, never on the seed, so no class of one group ever helps another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metad2a_randomness::Key;
+use metad2a_search_space::{Cell, Operation};
+use serde::Serialize;
+
+use crate::envelope::SourceAddress;
+use crate::ids::content_id;
+use crate::specification::{ClassShares, DatasetGroup, Specification, Use};
+use crate::tasks::{Dataset, Evaluate, ExtractFeatures, Extractor, PicturesPerClass, Recipe, Task, Unit};
+use crate::training_set::Group;
+
+/// A source whose labels were read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexedSource {
+    pub content_id: String,
+    /// Label and name of every class.
+    pub classes: Vec<(u32, String)>,
+    pub address: SourceAddress,
+}
+
+/// A dataset with its place in the study.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudyDataset {
+    /// Such as `meta-train-003` or the name of a target source.
+    pub name: String,
+    pub id: String,
+    pub group: Group,
+    pub source: String,
+    pub dataset: Dataset,
+    /// Ids of the `extract-features` tasks that hold its classes.
+    pub features: Vec<String>,
+}
+
+/// The whole plan of experiments of one specification.
+#[derive(Debug, Clone)]
+pub struct Study {
+    pub specification: Specification,
+    pub sources: BTreeMap<String, IndexedSource>,
+    pub extractor: Extractor,
+    pub datasets: Vec<StudyDataset>,
+    pub extractions: Vec<ExtractFeatures>,
+    /// Bundles of the meta-train and meta-valid datasets.
+    pub bundles: Vec<Evaluate>,
+}
+
+/// A study that cannot be designed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    #[error(
+        "source `{source_name}` has {found} classes for {group}, and `datasets.{key}.least_classes` asks for {wanted}; \
+         lower it, or give the group a larger share in `datasets.class_shares`"
+    )]
+    TooFewClasses { source_name: String, group: &'static str, key: &'static str, found: usize, wanted: u32 },
+    #[error("source `{source_name}` has {found} classes; a target needs at least 2")]
+    NotATarget { source_name: String, found: usize },
+}
+
+impl Study {
+    /// Draws the study. `weights_sha256` names the extractor's weights.
+    pub fn design(
+        specification: Specification,
+        sources: BTreeMap<String, IndexedSource>,
+        weights_sha256: String,
+    ) -> Result<Self, Error> {
+        let extractor = Extractor {
+            kind: specification.extractor.kind,
+            weights_sha256,
+            image_size: specification.extractor.image_size,
+        };
+        let mut study = Self {
+            specification,
+            sources,
+            extractor,
+            datasets: Vec::new(),
+            extractions: Vec::new(),
+            bundles: Vec::new(),
+        };
+        let groups = study.specification.datasets.clone();
+        study.draw_datasets(Group::MetaTrain, "meta_train", &groups.meta_train)?;
+        study.draw_datasets(Group::MetaValid, "meta_valid", &groups.meta_valid)?;
+        study.draw_datasets(Group::MetaTest, "meta_test", &groups.meta_test)?;
+        study.add_targets(groups.target_pictures)?;
+        study.add_extractions();
+        study.add_bundles();
+        Ok(study)
+    }
+
+    /// Names everything that the study computes before training; keys the frozen training set.
+    pub fn id(&self) -> String {
+        #[derive(Serialize)]
+        struct Basis<'a> {
+            extractions: Vec<String>,
+            bundles: &'a [Evaluate],
+        }
+        let extractions = self.extractions.iter().map(extraction_id).collect();
+        content_id("study", 1, &Basis { extractions, bundles: &self.bundles })
+    }
+
+    /// Datasets for which cells are searched.
+    pub fn searched(&self) -> impl Iterator<Item = &StudyDataset> {
+        self.datasets.iter().filter(|dataset| matches!(dataset.group, Group::MetaTest | Group::Target))
+    }
+
+    /// Random cells trained beside the chosen ones: uniform over the strings, canonically distinct, never always-zero.
+    pub fn random_cells(&self, dataset: &StudyDataset) -> Vec<Cell> {
+        let key = Key::new(&format!("{}/{}", self.specification.seed, dataset.id), "random cells");
+        let mut stream = key.stream(0);
+        let cells: Vec<Cell> = Cell::all().collect();
+        let mut drawn = Vec::new();
+        let mut seen = BTreeSet::new();
+        while drawn.len() < self.specification.search.random as usize && seen.len() < cells.len() {
+            let cell = cells[stream.below(cells.len())].representative();
+            if seen.insert(cell) && !cell.is_always_zero() {
+                drawn.push(cell);
+            }
+        }
+        drawn
+    }
+
+    /// Bundles of one training of `cells` on `dataset` with the search's recipe and seeds.
+    pub fn measurement(&self, dataset: &StudyDataset, cells: &[Cell]) -> Vec<Evaluate> {
+        let search = &self.specification.search;
+        let units = units_of(cells, &search.seeds);
+        // One unit a bundle: these trainings are the longest, and few.
+        bundles_of(&dataset.dataset, self.specification.recipe(&search.recipe), &units, 1)
+    }
+
+    fn draw_datasets(&mut self, group: Group, key: &'static str, wanted: &DatasetGroup) -> Result<(), Error> {
+        if wanted.count == 0 {
+            return Ok(());
+        }
+        let pools = self.class_pools(group, key, wanted)?;
+        let randomness =
+            Key::new(&self.specification.seed.to_string(), &format!("datasets of {}", group.name()));
+        for number in 0..wanted.count {
+            let mut stream = randomness.stream(number.into());
+            let (source, classes) = &pools[stream.below(pools.len())];
+            let most = classes.len().min(wanted.most_classes as usize);
+            let least = wanted.least_classes as usize;
+            let amount = least + stream.below(most - least + 1);
+            let mut drawn = stream.sample(classes, amount);
+            drawn.sort_unstable();
+            let name = format!("{}-{number:03}", group.name());
+            self.add_dataset(name, group, source.clone(), drawn, wanted.pictures_per_class);
+        }
+        Ok(())
+    }
+
+    /// The classes of each meta source that belong to `group`.
+    fn class_pools(
+        &self,
+        group: Group,
+        key: &'static str,
+        wanted: &DatasetGroup,
+    ) -> Result<Vec<(String, Vec<u32>)>, Error> {
+        let shares = self.specification.datasets.class_shares;
+        let mut pools = Vec::new();
+        for (name, source) in &self.sources {
+            if self.specification.sources[name].purpose != Use::Meta {
+                continue;
+            }
+            let classes = classes_of(group, source, shares);
+            if classes.len() < wanted.least_classes as usize {
+                return Err(Error::TooFewClasses {
+                    source_name: name.clone(),
+                    group: group.name(),
+                    key,
+                    found: classes.len(),
+                    wanted: wanted.least_classes,
+                });
+            }
+            pools.push((name.clone(), classes));
+        }
+        Ok(pools)
+    }
+
+    fn add_targets(&mut self, pictures: PicturesPerClass) -> Result<(), Error> {
+        let targets: Vec<(String, Vec<u32>)> = self
+            .sources
+            .iter()
+            .filter(|(name, _)| self.specification.sources[*name].purpose == Use::Target)
+            .map(|(name, source)| (name.clone(), source.classes.iter().map(|(label, _)| *label).collect()))
+            .collect();
+        for (name, classes) in targets {
+            if classes.len() < 2 {
+                return Err(Error::NotATarget { source_name: name, found: classes.len() });
+            }
+            self.add_dataset(name.clone(), Group::Target, name, classes, pictures);
+        }
+        Ok(())
+    }
+
+    fn add_dataset(
+        &mut self,
+        name: String,
+        group: Group,
+        source: String,
+        classes: Vec<u32>,
+        per_class: PicturesPerClass,
+    ) {
+        let dataset = Dataset {
+            source: self.sources[&source].content_id.clone(),
+            classes,
+            per_class,
+            fractions: self.specification.sources[&source].split,
+        };
+        let id = dataset.id();
+        self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new() });
+    }
+
+    fn add_extractions(&mut self) {
+        let choice = &self.specification.extractor;
+        for (name, source) in &self.sources {
+            let labels: Vec<u32> = source.classes.iter().map(|(label, _)| *label).collect();
+            let shards = extraction_shards(
+                &source.content_id,
+                &labels,
+                self.specification.sources[name].split,
+                choice.images_per_class,
+                choice.classes_per_task,
+                &self.extractor,
+            );
+            for shard in shards {
+                let id = extraction_id(&shard);
+                let mut used = false;
+                for dataset in self.datasets.iter_mut().filter(|dataset| dataset.source == *name) {
+                    if shard.classes.iter().any(|label| dataset.dataset.classes.contains(label)) {
+                        dataset.features.push(id.clone());
+                        used = true;
+                    }
+                }
+                if used {
+                    self.extractions.push(shard);
+                }
+            }
+        }
+    }
+
+    fn add_bundles(&mut self) {
+        let choice = &self.specification.evaluations;
+        let recipe = self.specification.recipe(&choice.recipe);
+        let seed = self.specification.seed.to_string();
+        let mut pool: Vec<Cell> =
+            Cell::all().filter(|cell| !cell.is_always_zero() && cell.representative() == *cell).collect();
+        Key::new(&seed, "anchors").stream(0).shuffle(&mut pool);
+        let others = pool.split_off(pool.len().min(choice.anchors as usize));
+        let anchors = pool;
+        let strong: Vec<Cell> = others.iter().copied().filter(|cell| live_3x3(*cell) >= 2).collect();
+        let learnt = |group: Group| matches!(group, Group::MetaTrain | Group::MetaValid);
+        for (number, dataset) in self.datasets.iter().filter(|dataset| learnt(dataset.group)).enumerate() {
+            let mut stream = Key::new(&seed, "cells").stream(number as u64);
+            let wanted = choice.cells_per_dataset as usize;
+            let with_3x3 = (f64::from(choice.cells_per_dataset) * choice.with_live_3x3).round() as usize;
+            let mut cells = anchors.clone();
+            cells.extend(stream.sample(&strong, with_3x3));
+            for cell in stream.sample(&others, others.len()) {
+                if cells.len() >= anchors.len() + wanted {
+                    break;
+                }
+                if !cells.contains(&cell) {
+                    cells.push(cell);
+                }
+            }
+            let units = units_of(&cells, &choice.seeds);
+            self.bundles.extend(bundles_of(&dataset.dataset, recipe, &units, choice.bundle as usize));
+        }
+    }
+}
+
+/// The `extract-features` tasks of a source: its classes in ascending order, cut into shards.
+pub fn extraction_shards(
+    source: &str,
+    labels: &[u32],
+    fractions: crate::tasks::Fractions,
+    images_per_class: u32,
+    classes_per_task: u32,
+    extractor: &Extractor,
+) -> Vec<ExtractFeatures> {
+    let mut labels = labels.to_vec();
+    labels.sort_unstable();
+    labels
+        .chunks(classes_per_task as usize)
+        .map(|classes| ExtractFeatures {
+            source: source.to_owned(),
+            classes: classes.to_vec(),
+            fractions,
+            images_per_class,
+            extractor: extractor.clone(),
+        })
+        .collect()
+}
+
+fn extraction_id(extraction: &ExtractFeatures) -> String {
+    Task::ExtractFeatures(extraction.clone()).id()
+}
+
+/// The labels of `group`, ascending. Keyed by the source's content alone.
+fn classes_of(group: Group, source: &IndexedSource, shares: ClassShares) -> Vec<u32> {
+    let mut labels: Vec<u32> = source.classes.iter().map(|(label, _)| *label).collect();
+    labels.sort_unstable();
+    Key::new(&source.content_id, "class groups").stream(0).shuffle(&mut labels);
+    let valid = (labels.len() as f64 * shares.valid).round() as usize;
+    let test = (labels.len() as f64 * shares.test).round() as usize;
+    let mut chosen = match group {
+        Group::MetaTest => labels[..test].to_vec(),
+        Group::MetaValid => labels[test..test + valid].to_vec(),
+        Group::MetaTrain | Group::Target => labels[test + valid..].to_vec(),
+    };
+    chosen.sort_unstable();
+    chosen
+}
+
+fn live_3x3(cell: Cell) -> usize {
+    let live = cell.live_edges();
+    cell.operations()
+        .iter()
+        .zip(live)
+        .filter(|(operation, live)| *live && **operation == Operation::NorConv3x3)
+        .count()
+}
+
+fn units_of(cells: &[Cell], seeds: &[u64]) -> Vec<Unit> {
+    cells.iter().flat_map(|cell| seeds.iter().map(|seed| Unit { cell: *cell, seed: *seed })).collect()
+}
+
+fn bundles_of(dataset: &Dataset, recipe: &Recipe, units: &[Unit], size: usize) -> Vec<Evaluate> {
+    units
+        .chunks(size)
+        .map(|units| Evaluate { dataset: dataset.clone(), recipe: recipe.clone(), units: units.to_vec() })
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const SPECIFICATION: &str = r"
+version: 1
+name: small
+seed: 5
+store: memory:store
+queue: memory:queue
+sources:
+  glyphs: { format: huggingface-parquet, paths: [glyphs.parquet], use: meta }
+  clothes: { format: idx, paths: [images, labels], use: target }
+extractor: { kind: efficientnet-lite0, weights: w, classes_per_task: 16 }
+datasets:
+  meta_train: { count: 3, least_classes: 5, most_classes: 8 }
+  meta_valid: { count: 1, least_classes: 3, most_classes: 3 }
+recipes:
+  short: { epochs: 2, channels: 4, cells_per_stage: 1, image_size: 16 }
+evaluations: { recipe: short, anchors: 2, cells_per_dataset: 4, bundle: 4 }
+models:
+  generator: { rounds: 2, validate_every: 1 }
+  predictor: { rounds: 3, validate_every: 2 }
+search: { recipe: short, chosen: 2, random: 2, candidates: 10 }
+";
+
+    pub(crate) fn source(name: &str, classes: u32) -> IndexedSource {
+        IndexedSource {
+            content_id: content_id("test source", 1, &name),
+            classes: (0..classes).map(|label| (label, format!("class {label}"))).collect(),
+            address: SourceAddress { name: name.to_owned(), format: "idx".to_owned(), paths: Vec::new() },
+        }
+    }
+
+    pub(crate) fn study_with(text: &str) -> Result<Study, Error> {
+        let specification = Specification::parse("pipeline.yaml", text).unwrap();
+        let sources =
+            [("glyphs".to_owned(), source("glyphs", 40)), ("clothes".to_owned(), source("clothes", 10))];
+        Study::design(specification, sources.into(), "00".repeat(32))
+    }
+
+    fn classes(study: &Study, group: Group) -> BTreeSet<u32> {
+        let members = study.datasets.iter().filter(|dataset| dataset.group == group);
+        members.flat_map(|dataset| dataset.dataset.classes.clone()).collect()
+    }
+
+    #[test]
+    fn no_class_is_in_two_groups_whatever_the_seed() {
+        let mut train = BTreeSet::new();
+        let mut valid = BTreeSet::new();
+        for seed in 0..20 {
+            let study = study_with(&SPECIFICATION.replace("seed: 5", &format!("seed: {seed}"))).unwrap();
+            train.extend(classes(&study, Group::MetaTrain));
+            valid.extend(classes(&study, Group::MetaValid));
+        }
+        assert!(!train.is_empty() && !valid.is_empty());
+        assert!(train.is_disjoint(&valid));
+    }
+
+    #[test]
+    fn the_same_specification_gives_the_same_study_and_another_seed_another() {
+        let study = study_with(SPECIFICATION).unwrap();
+        assert_eq!(study.id(), study_with(SPECIFICATION).unwrap().id());
+        assert_ne!(study.id(), study_with(&SPECIFICATION.replace("seed: 5", "seed: 6")).unwrap().id());
+    }
+
+    #[test]
+    fn anchors_are_trained_on_every_dataset_and_no_cell_twice() {
+        let study = study_with(SPECIFICATION).unwrap();
+        let mut cells_of: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
+        for bundle in &study.bundles {
+            let cells = cells_of.entry(bundle.dataset.id()).or_default();
+            cells.extend(bundle.units.iter().map(|unit| unit.cell));
+        }
+        assert_eq!(cells_of.len(), 4);
+        let mut shared: Option<BTreeSet<Cell>> = None;
+        for cells in cells_of.values() {
+            let distinct: BTreeSet<Cell> = cells.iter().copied().collect();
+            assert_eq!((distinct.len(), cells.len()), (6, 6));
+            assert!(distinct.iter().all(|cell| !cell.is_always_zero() && cell.representative() == *cell));
+            shared = Some(
+                shared.map_or(distinct.clone(), |before| before.intersection(&distinct).copied().collect()),
+            );
+        }
+        assert!(shared.unwrap().len() >= 2);
+    }
+
+    #[test]
+    fn every_class_of_a_dataset_has_its_features() {
+        let study = study_with(SPECIFICATION).unwrap();
+        for dataset in &study.datasets {
+            let covered: BTreeSet<u32> = study
+                .extractions
+                .iter()
+                .filter(|shard| dataset.features.contains(&extraction_id(shard)))
+                .flat_map(|shard| shard.classes.clone())
+                .collect();
+            assert!(dataset.dataset.classes.iter().all(|label| covered.contains(label)), "{}", dataset.name);
+        }
+    }
+
+    #[test]
+    fn a_group_with_too_few_classes_is_refused_with_the_key_to_change() {
+        let error =
+            study_with(&SPECIFICATION.replace("least_classes: 3, most_classes: 3", "least_classes: 9"));
+        insta::assert_snapshot!(error.unwrap_err(), @"source `glyphs` has 6 classes for meta-valid, and `datasets.meta_valid.least_classes` asks for 9; lower it, or give the group a larger share in `datasets.class_shares`");
+    }
+
+    #[test]
+    fn random_cells_are_distinct_and_never_zero() {
+        let study = study_with(&SPECIFICATION.replace("random: 2", "random: 200")).unwrap();
+        let target = study.searched().next().unwrap();
+        let cells = study.random_cells(target);
+        assert_eq!(cells.iter().collect::<BTreeSet<_>>().len(), 200);
+        assert!(cells.iter().all(|cell| !cell.is_always_zero()));
+        assert_eq!(cells, study.random_cells(target));
+    }
+}
