@@ -21,6 +21,17 @@ pub const EDGES: [(usize, usize); EDGE_COUNT] = [(0, 1), (0, 2), (1, 2), (0, 3),
 /// One of the 15,625 cells. Reads and writes as its string, also in serde:
 /// `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|`.
 ///
+/// ```
+/// use metad2a_search_space::{Cell, Level, MacroShape, parameters};
+///
+/// let text = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|avg_pool_3x3~2|";
+/// let cell: Cell = text.parse()?;
+/// assert_eq!(cell.to_string(), text);
+/// assert_eq!(cell.canonical_form(Level::Trained), "a=nor_conv_3x3(0);0+pool(a)");
+/// assert_eq!(parameters(cell, MacroShape::nas_bench_201(32, 10)), 316_346);
+/// # Ok::<(), metad2a_search_space::CellError>(())
+/// ```
+///
 /// The order is lexicographic by the operations' ids, first edge first. It is *not* the benchmark's numbering: that is
 /// [`Cell::index`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

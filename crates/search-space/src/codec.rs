@@ -88,7 +88,8 @@ fn after<'a>(text: &str, rest: &'a str, separator: &str) -> Result<&'a str, Cell
 
 /// The number of the character with which the tail `rest` of `text` begins, from 1.
 fn place(text: &str, rest: &str) -> usize {
-    text[..text.len() - rest.len()].chars().count() + 1
+    // What was read so far is separators and operations, which are ASCII: bytes are characters.
+    text.len() - rest.len() + 1
 }
 
 fn quote(text: &str) -> String {

@@ -67,6 +67,13 @@ impl From<ArchIndex> for u32 {
     }
 }
 
+/// The type of whole numbers in the database's tables.
+impl From<ArchIndex> for i64 {
+    fn from(index: ArchIndex) -> Self {
+        Self::from(index.0)
+    }
+}
+
 impl From<ArchIndex> for usize {
     fn from(index: ArchIndex) -> Self {
         Self::from(index.0)

@@ -72,7 +72,8 @@ pub(crate) fn form(cell: Cell) -> String {
         .into_iter()
         .map(|names| function.renamed(&names))
         .min()
-        .map_or_else(|| ZERO.to_owned(), |smallest| smallest.to_string())
+        .expect("even no convolutions have one order")
+        .to_string()
 }
 
 impl Function {
@@ -187,7 +188,7 @@ fn pooled(sum: &Sum, convolutions: &[Convolution]) -> Sum {
         if source > 0 && convolutions.get(source - 1) == Some(&Convolution::Bias) {
             pooled[source] = *counts;
         } else {
-            // The last depth is empty: a path has three edges, and what is pooled here has at least one to go before.
+            // The last depth is empty: a path has three edges, so what is pooled here was pooled twice at most.
             pooled[source][1..].copy_from_slice(&counts[..DEPTHS - 1]);
         }
     }

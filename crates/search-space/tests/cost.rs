@@ -65,7 +65,8 @@ fn absurd_shapes_saturate() {
 /// The published table of all cells: number, string, parameters and 10⁶ multiply-adds (without the classifier's bias).
 #[test]
 #[ignore = "needs the benchmark's table as CSV (arch_index, arch, params_10_classes, mflops_10_classes): name it in METAD2A_NAS_BENCH_CSV"]
-fn all_cells_agree_with_the_published_table() {
+#[expect(clippy::float_cmp, reason = "whole numbers and a printed 1 are exact")]
+fn all_cells_agree_with_the_published_table_needs_external() {
     let path = std::env::var("METAD2A_NAS_BENCH_CSV").expect("METAD2A_NAS_BENCH_CSV names the table");
     let table = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut lines = table.lines();

@@ -93,7 +93,9 @@ fn every_vertex_is_fed_and_feeds() {
     let (types, adjacency) = example();
     for vertex in 1..VERTICES {
         let mut adjacency = adjacency;
-        adjacency.iter_mut().for_each(|row| row[vertex] = false);
+        for row in &mut adjacency {
+            row[vertex] = false;
+        }
         let found = cell_of_graph(&types, &adjacency);
         assert!(
             matches!(found, Err(InvalidGraph::NoPredecessor { .. } | InvalidGraph::NoSuccessor { .. })),
@@ -119,7 +121,9 @@ proptest! {
         if ends {
             types[0] = START;
             types[VERTICES - 1] = END;
-            types[1..VERTICES - 1].iter_mut().for_each(|inner| *inner = 2 + *inner % 5);
+            for inner in &mut types[1..VERTICES - 1] {
+                *inner = 2 + *inner % 5;
+            }
         }
         if ascending {
             for (from, row) in adjacency.iter_mut().enumerate() {
