@@ -1,0 +1,74 @@
+//! What is checked when a store is opened: the layout's version, and that put-if-absent holds.
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Access, Put, Store};
+use crate::{Error, Result, random_id};
+
+/// Raised when a program that knows only the old layout would do harm.
+const LAYOUT: u32 = 1;
+const FORMAT_PATH: &str = "format.json";
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    product: String,
+    layout: u32,
+}
+
+pub(super) async fn prepare(store: &Store) -> Result<()> {
+    match (store.get_json::<Format>(FORMAT_PATH, "layout version").await?, store.access) {
+        (Some(format), access) => {
+            check_layout(store, &format)?;
+            if access == Access::ReadWrite {
+                check_put_if_absent(store).await?;
+            }
+        }
+        (None, Access::ReadOnly) => return Err(Error::NoDatabase { url: store.url.clone() }),
+        (None, Access::ReadWrite) => {
+            check_put_if_absent(store).await?;
+            let ours = Format { product: "metad2a".to_owned(), layout: LAYOUT };
+            if store.put_json_if_absent(FORMAT_PATH, &ours).await? == Put::Exists {
+                // Somebody opened the same empty store at this moment, perhaps with a newer program.
+                if let Some(format) = store.get_json::<Format>(FORMAT_PATH, "layout version").await? {
+                    check_layout(store, &format)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_layout(store: &Store, format: &Format) -> Result<()> {
+    if format.layout > LAYOUT {
+        return Err(Error::Layout { url: store.url.clone(), found: format.layout, supported: LAYOUT });
+    }
+    Ok(())
+}
+
+/// Writes a random name twice. Some servers accept the condition and overwrite all the same.
+async fn check_put_if_absent(store: &Store) -> Result<()> {
+    let path = format!("probe/{}", random_id());
+    let location = Path::from(path.as_str());
+    let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let (first, second) = (Bytes::from(random_id()), Bytes::from(random_id()));
+    // A first write that cannot be settled is reported as what it is: the store cannot be reached.
+    store.put_if_absent(&path, first.clone()).await?;
+    let answer = store.once.put_opts(&location, PutPayload::from(second), create()).await;
+    let kept = store.get(&path).await?;
+    // The probe is removed whatever it showed; one that stays behind is harmless and says what it is.
+    let _ = store.objects.delete(&location).await;
+    let found = match answer {
+        Ok(_) => "a second write was accepted",
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            if kept.as_ref() == Some(&first) {
+                return Ok(());
+            }
+            "a second write was refused, but changed the object"
+        }
+        Err(error) => return Err(super::storage("probe", &path, error)),
+    };
+    Err(Error::NoPutIfAbsent { url: store.url.clone(), found: found.to_owned() })
+}

@@ -1,0 +1,111 @@
+//! What trainings gave: one row per trained network, one per epoch of each.
+
+use crate::table::table;
+use crate::tables::{ARCH_INDEX, AT_LEAST_ONE, NOT_NEGATIVE, SHARE};
+use chrono::{DateTime, Utc};
+
+table! {
+    /// One row per trained network: a dataset, a representative cell, a recipe and a seed.
+    pub struct EvaluationRow in "evaluations", version 1;
+    order(dataset_id, arch_index, seed, recipe_id);
+    key(unit_id);
+    references(dataset_id => "datasets"."dataset_id", arch_index => "architectures"."arch_index");
+    columns {
+        /// Id of the unit of work: a hash of dataset, representative cell, recipe, seed and semantics.
+        deterministic unit_id: String;
+        /// Dataset it was trained on, see `datasets`.
+        deterministic dataset_id: String;
+        /// Index of the trained cell: the representative of its class, see `architectures`.
+        deterministic arch_index: i64 = ARCH_INDEX;
+        /// The trained cell as NAS-Bench-201 writes it.
+        deterministic cell: String;
+        /// Seed of weights, order of pictures and augmentation.
+        deterministic seed: i64;
+        /// Hash of the recipe.
+        deterministic recipe_id: String;
+        /// Epochs of the recipe.
+        deterministic epochs: i64 = AT_LEAST_ONE;
+        /// Pictures per step.
+        deterministic batch_size: i64 = AT_LEAST_ONE;
+        /// Learning rate at the start of the cosine.
+        deterministic learning_rate: f64 = NOT_NEGATIVE;
+        /// Channels of the first stage.
+        deterministic channels: i64 = AT_LEAST_ONE;
+        /// Cells in each of the three stages.
+        deterministic cells_per_stage: i64 = AT_LEAST_ONE;
+        /// Height and width of the pictures, in pixels.
+        deterministic image_size: i64 = AT_LEAST_ONE;
+        /// `completed`, `diverged` or `stopped` (early, on purpose).
+        deterministic status: String;
+        /// Why it diverged or was stopped; null where it completed.
+        deterministic status_reason: Option<String>;
+        /// Epochs that were trained to their end; fewer than `epochs` unless completed.
+        deterministic epochs_done: i64 = NOT_NEGATIVE;
+        /// Share of training pictures classified rightly after training.
+        deterministic train_accuracy: Option<f64> = SHARE;
+        /// Mean cross-entropy on the training pictures after training.
+        deterministic train_loss: Option<f64> = NOT_NEGATIVE;
+        /// Share of validation pictures classified rightly after training; selection uses this.
+        deterministic valid_accuracy: Option<f64> = SHARE;
+        /// Mean cross-entropy on the validation pictures after training.
+        deterministic valid_loss: Option<f64> = NOT_NEGATIVE;
+        /// Share of test pictures classified rightly after training; for reports only.
+        deterministic test_accuracy: Option<f64> = SHARE;
+        /// Mean cross-entropy on the test pictures after training; for reports only.
+        deterministic test_loss: Option<f64> = NOT_NEGATIVE;
+        /// Mean training loss of the last ten epochs: the label that short trainings rank cells by.
+        deterministic fit_loss: Option<f64> = NOT_NEGATIVE;
+        /// Sum of the training losses of all epochs.
+        deterministic train_loss_sum: Option<f64> = NOT_NEGATIVE;
+        /// Trainable parameters of the trained network.
+        deterministic params: i64 = NOT_NEGATIVE;
+        /// Multiply-adds for one picture of the trained network.
+        deterministic flops: i64 = NOT_NEGATIVE;
+        /// Hash of the pictures it was trained on, see `datasets`.
+        deterministic data_hash: String;
+        /// Time of all training steps, in seconds.
+        measured train_seconds: f64 = NOT_NEGATIVE;
+        /// Version of the worker program.
+        measured code_version: String;
+        /// Version of libtorch.
+        measured libtorch_version: String;
+        /// Device that trained it.
+        measured device: String;
+        /// Id of the task or import that produced the row.
+        measured task_id: String;
+        /// When the training ended.
+        measured finished_at: DateTime<Utc>;
+    }
+}
+
+table! {
+    /// One row per trained network and epoch.
+    pub struct CurveRow in "curves", version 1;
+    order(dataset_id, arch_index, seed, epoch);
+    key(unit_id, epoch);
+    references(unit_id => "evaluations"."unit_id");
+    columns {
+        /// The trained network, see `evaluations`.
+        deterministic unit_id: String;
+        /// Dataset it was trained on.
+        deterministic dataset_id: String;
+        /// Index of the trained cell.
+        deterministic arch_index: i64 = ARCH_INDEX;
+        /// Seed of the training.
+        deterministic seed: i64;
+        /// Epoch, from 0.
+        deterministic epoch: i64 = NOT_NEGATIVE;
+        /// Learning rate of the epoch.
+        deterministic learning_rate: f64 = NOT_NEGATIVE;
+        /// Mean cross-entropy over the epoch's training steps; null where it was not a number.
+        deterministic train_loss: Option<f64> = NOT_NEGATIVE;
+        /// Share of pictures classified rightly over the epoch's training steps.
+        deterministic train_accuracy: Option<f64> = SHARE;
+        /// Mean cross-entropy on the validation pictures; null where the epoch was not validated.
+        deterministic valid_loss: Option<f64> = NOT_NEGATIVE;
+        /// Share of validation pictures classified rightly; null where the epoch was not validated.
+        deterministic valid_accuracy: Option<f64> = SHARE;
+        /// Time of the epoch's training steps, in seconds.
+        measured train_seconds: f64 = NOT_NEGATIVE;
+    }
+}
