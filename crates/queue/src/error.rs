@@ -1,0 +1,134 @@
+//! What can go wrong, and what to do about it.
+
+use std::path::PathBuf;
+
+use crate::Redacted;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Messages never contain a password: addresses are [`Redacted`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(
+        "queue address `{address}`: {rule}; write `sqlite:PATH`, `amqp://HOST[:PORT][/VHOST]`, `amqps://…` or `memory:NAME`"
+    )]
+    Address { address: Redacted, rule: &'static str },
+
+    #[error(
+        "queue credentials: cannot read `{path}`, the file that `{variable}` names; correct the variable"
+    )]
+    Credentials {
+        variable: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(
+        "pipeline name `{name}`: use 1 to {longest} ASCII letters, digits, `-` and `_`; it becomes part of queue names"
+    )]
+    PipelineName { name: String, longest: usize },
+
+    #[error("a subscription needs at least one lane")]
+    NoLanes,
+
+    #[error("a message has no id; use the task's id")]
+    EmptyId,
+
+    #[error(
+        "message `{id}`: its {what} has {size} bytes, the limit is {limit}; put large data into the store"
+    )]
+    TooLarge { id: String, what: &'static str, size: usize, limit: usize },
+
+    #[error("this connection to the queue was closed; open a new one")]
+    Closed,
+
+    #[error("queue file `{path}`: cannot {action}; check that the disk is local, writable and not full")]
+    Sqlite {
+        path: PathBuf,
+        action: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
+
+    #[error(
+        "queue file `{path}`: its layout is {found}, this program knows {known}; use the newer program, or another file"
+    )]
+    Layout { path: PathBuf, found: i64, known: i64 },
+
+    #[error("queue file `{path}` is another program's SQLite database; choose another path")]
+    ForeignFile { path: PathBuf },
+
+    #[error("cannot {action} `{path}`")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("broker `{address}`: cannot {action}; check that it runs and is reachable, then try again")]
+    Broker {
+        address: Redacted,
+        action: &'static str,
+        #[source]
+        source: lapin::Error,
+    },
+
+    #[error("broker `{address}` refused to {action}; check user, password, virtual host and permissions")]
+    Refused {
+        address: Redacted,
+        action: &'static str,
+        #[source]
+        source: lapin::Error,
+    },
+
+    #[error(
+        "broker `{address}`: cannot {action}, because the queue exists with other settings; delete it, or use another pipeline name"
+    )]
+    Topology {
+        address: Redacted,
+        action: &'static str,
+        #[source]
+        source: lapin::Error,
+    },
+
+    #[error("broker `{address}` did not accept message `{id}` in `{lane}`; publish it again")]
+    NotConfirmed { address: Redacted, lane: String, id: String },
+
+    #[error("broker `{address}` did not answer within {seconds} s while asked to {action}; try again")]
+    Timeout { address: Redacted, action: &'static str, seconds: u64 },
+
+    #[error("injected fault: {what}; a test asked for it, try again")]
+    Injected { what: &'static str },
+}
+
+impl Error {
+    /// Worth trying again after a pause, or certain to fail the same way?
+    pub fn is_retryable(&self) -> bool {
+        // No `_` arm: whoever adds a variant must choose.
+        match self {
+            Self::Broker { .. }
+            | Self::NotConfirmed { .. }
+            | Self::Timeout { .. }
+            | Self::Injected { .. } => true,
+            Self::Sqlite { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ),
+            Self::Address { .. }
+            | Self::Credentials { .. }
+            | Self::PipelineName { .. }
+            | Self::NoLanes
+            | Self::EmptyId
+            | Self::TooLarge { .. }
+            | Self::Closed
+            | Self::Layout { .. }
+            | Self::ForeignFile { .. }
+            | Self::File { .. }
+            | Self::Refused { .. }
+            | Self::Topology { .. } => false,
+        }
+    }
+}

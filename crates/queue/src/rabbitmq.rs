@@ -1,0 +1,176 @@
+//! RabbitMQ, for many machines.
+//!
+//! ```text
+//!  publish ─confirmed─► lane (quorum queue) ─consume─► subscription ─ack─► gone
+//!                         │ rejected, or given out too often
+//!                         └─► fanout `….dead` ─► quorum queue `….dead-letters`
+//!  broadcast ─► fanout `….notices` ─► one exclusive queue per listener
+//!  emit ─► classic queue `….events`, drops its oldest ─► one reader
+//!  lead: exclusive queue `….leader`, ends with its connection; `….leader-name` holds the name
+//! ```
+//!
+//! Everything is declared before it is used, so an empty broker works. One connection is shared; each delivery has a
+//! channel of its own, so dropping the channel gives the message back, and its closing confirms an acknowledgement.
+//! A lost connection is replaced by whichever call needs it next, with growing, jittered pauses; the client library's
+//! own recovery stays off, because a channel that the broker closed would stay dead with it.
+//!
+//! Works with RabbitMQ 3.10 and later, see [`version`] for what older ones lack.
+//!
+//! Deliberately absent: priorities within a lane, and policies (lengths, time-outs): they belong to the operator.
+
+mod feeds;
+mod leader;
+mod link;
+mod publish;
+mod subscription;
+mod topology;
+mod version;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use url::Url;
+
+use self::{
+    feeds::{RabbitEvents, RabbitNotices},
+    link::Link,
+    subscription::RabbitSubscription,
+};
+pub use version::BrokerVersion;
+
+use crate::{Events, Lane, Leadership, Message, Notices, Queue, Result, Subscription, message};
+
+/// Times of a connection. The defaults suit production.
+#[derive(Clone, Copy, Debug)]
+pub struct RabbitOptions {
+    /// Seconds between heartbeats, where the address names none.
+    pub heartbeat: u16,
+    /// How long one step of a conversation with the broker may take.
+    pub answer: Duration,
+    /// How long a call tries again after the connection was lost, before it returns a retryable error.
+    pub patience: Duration,
+}
+
+impl Default for RabbitOptions {
+    fn default() -> Self {
+        Self { heartbeat: 30, answer: Duration::from_secs(30), patience: Duration::from_mins(2) }
+    }
+}
+
+/// See the [module page](self).
+#[derive(Debug)]
+pub struct RabbitQueue {
+    link: Arc<Link>,
+    version: Option<BrokerVersion>,
+}
+
+impl RabbitQueue {
+    /// Connects once, without trying again, so that a wrong address is told at once.
+    pub async fn connect(url: Url, options: RabbitOptions) -> Result<Self> {
+        let link = Link::connect(url, options).await?;
+        let version = version::read(&link).await;
+        version::tell(version.as_ref(), link.address());
+        Ok(Self { link, version })
+    }
+
+    /// The broker's version, where it could be read.
+    pub fn broker_version(&self) -> Option<&BrokerVersion> {
+        self.version.as_ref()
+    }
+}
+
+#[async_trait]
+impl Queue for RabbitQueue {
+    async fn publish(&self, lane: &Lane, messages: &[Message]) -> Result<()> {
+        let name = lane.checked_name()?;
+        Message::check_all(messages)?;
+        publish::to_lane(&self.link, &name, &lane.pipeline, messages).await
+    }
+
+    async fn subscribe(&self, lanes: &[Lane]) -> Result<Box<dyn Subscription>> {
+        Lane::checked_names(lanes)?;
+        // A first conversation, so that a wrong set-up is told here and not by the first `take`.
+        for lane in lanes {
+            self.ready(lane).await?;
+        }
+        Ok(Box::new(RabbitSubscription::new(Arc::clone(&self.link), lanes)))
+    }
+
+    async fn ready(&self, lane: &Lane) -> Result<u64> {
+        let (name, pipeline) = (lane.checked_name()?, lane.pipeline.clone());
+        self.link
+            .converse("count messages", |channel| {
+                let (name, pipeline) = (name.clone(), pipeline.clone());
+                async move { topology::declare_lane(&channel, &name, &pipeline).await }
+            })
+            .await
+    }
+
+    async fn purge(&self, lane: &Lane) -> Result<u64> {
+        let (name, pipeline) = (lane.checked_name()?, lane.pipeline.clone());
+        self.link
+            .converse("purge a lane", |channel| {
+                let (name, pipeline) = (name.clone(), pipeline.clone());
+                async move {
+                    topology::declare_lane(&channel, &name, &pipeline).await?;
+                    topology::purge(&channel, &name).await
+                }
+            })
+            .await
+    }
+
+    async fn broadcast(&self, pipeline: &str, notice: &[u8]) -> Result<()> {
+        Lane::check_pipeline(pipeline)?;
+        message::check_news(notice)?;
+        publish::notice(&self.link, pipeline, notice).await
+    }
+
+    async fn listen(&self, pipeline: &str) -> Result<Notices> {
+        Lane::check_pipeline(pipeline)?;
+        Ok(Notices::new(RabbitNotices::open(Arc::clone(&self.link), pipeline).await?))
+    }
+
+    async fn emit(&self, pipeline: &str, event: &[u8]) -> Result<()> {
+        Lane::check_pipeline(pipeline)?;
+        message::check_news(event)?;
+        publish::event(&self.link, pipeline, event).await
+    }
+
+    async fn events(&self, pipeline: &str) -> Result<Events> {
+        Lane::check_pipeline(pipeline)?;
+        Ok(Events::new(RabbitEvents::open(Arc::clone(&self.link), pipeline).await?))
+    }
+
+    async fn dead_letters(&self, pipeline: &str) -> Result<u64> {
+        Lane::check_pipeline(pipeline)?;
+        self.link
+            .converse("count dead letters", |channel| {
+                let pipeline = pipeline.to_owned();
+                async move { topology::declare_dead_letters(&channel, &pipeline).await }
+            })
+            .await
+    }
+
+    async fn purge_dead_letters(&self, pipeline: &str) -> Result<u64> {
+        Lane::check_pipeline(pipeline)?;
+        self.link
+            .converse("purge dead letters", |channel| {
+                let pipeline = pipeline.to_owned();
+                async move {
+                    topology::declare_dead_letters(&channel, &pipeline).await?;
+                    topology::purge(&channel, &topology::dead_queue(&pipeline)).await
+                }
+            })
+            .await
+    }
+
+    async fn lead(&self, pipeline: &str, holder: &str) -> Result<Leadership> {
+        Lane::check_pipeline(pipeline)?;
+        leader::lead(&self.link, pipeline, holder).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.link.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Names and settings of everything on the broker. All declarations are harmless when repeated.
+//!
+//! Settings cannot change once a queue exists, so only what never changes stands here.
+
+use lapin::{
+    Channel, ExchangeKind, Result,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::EVENT_CAPACITY;
+
+/// The last net under a message that kills whoever takes it; workers count real attempts themselves.
+/// Generous, because brokers before 4.3 count voluntary returns too.
+const DELIVERY_LIMIT: i64 = 100;
+
+pub(super) fn dead_exchange(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.dead")
+}
+
+pub(super) fn dead_queue(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.dead-letters")
+}
+
+pub(super) fn notice_exchange(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.notices")
+}
+
+pub(super) fn event_queue(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.events")
+}
+
+pub(super) fn leader_queue(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.leader")
+}
+
+pub(super) fn leader_name_queue(pipeline: &str) -> String {
+    format!("metad2a.{pipeline}.leader-name")
+}
+
+/// Declares a lane and where its dead letters go. Returns how many messages wait in it.
+pub(super) async fn declare_lane(channel: &Channel, lane: &str, pipeline: &str) -> Result<u64> {
+    declare_dead_letters(channel, pipeline).await?;
+    let arguments = table([
+        ("x-queue-type", text("quorum")),
+        ("x-delivery-limit", AMQPValue::LongLongInt(DELIVERY_LIMIT)),
+        ("x-dead-letter-exchange", text(&dead_exchange(pipeline))),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        // At-least-once needs it: with `drop-head` the broker silently falls back to at-most-once.
+        ("x-overflow", text("reject-publish")),
+    ]);
+    declare_queue(channel, lane, arguments).await
+}
+
+/// Returns how many dead letters there are.
+pub(super) async fn declare_dead_letters(channel: &Channel, pipeline: &str) -> Result<u64> {
+    let (exchange, queue) = (dead_exchange(pipeline), dead_queue(pipeline));
+    declare_fanout(channel, &exchange).await?;
+    let waiting = declare_queue(channel, &queue, table([("x-queue-type", text("quorum"))])).await?;
+    bind(channel, &queue, &exchange).await?;
+    Ok(waiting)
+}
+
+pub(super) async fn declare_notices(channel: &Channel, pipeline: &str) -> Result<()> {
+    declare_fanout(channel, &notice_exchange(pipeline)).await
+}
+
+/// A queue for one listener, which ends with its connection. Returns its name, which the broker chose.
+pub(super) async fn declare_listener(channel: &Channel, pipeline: &str) -> Result<String> {
+    declare_notices(channel, pipeline).await?;
+    let options =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?;
+    let name = queue.name().to_string();
+    bind(channel, &name, &notice_exchange(pipeline)).await?;
+    Ok(name)
+}
+
+/// Durable, because RabbitMQ 4.3 refuses other shared queues; the events in it are not.
+pub(super) async fn declare_events(channel: &Channel, pipeline: &str) -> Result<()> {
+    let arguments = table([
+        ("x-max-length", AMQPValue::LongLongInt(i64::from(EVENT_CAPACITY))),
+        ("x-overflow", text("drop-head")),
+    ]);
+    declare_queue(channel, &event_queue(pipeline), arguments).await?;
+    Ok(())
+}
+
+/// The lock itself: only one connection may have it.
+pub(super) async fn declare_leader(channel: &Channel, pipeline: &str) -> Result<()> {
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(leader_queue(pipeline).into(), options, FieldTable::default()).await?;
+    Ok(())
+}
+
+/// Holds one message: the name of the newest leader.
+pub(super) async fn declare_leader_name(channel: &Channel, pipeline: &str) -> Result<()> {
+    let arguments = table([("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", text("drop-head"))]);
+    declare_queue(channel, &leader_name_queue(pipeline), arguments).await?;
+    Ok(())
+}
+
+pub(super) async fn purge(channel: &Channel, queue: &str) -> Result<u64> {
+    Ok(u64::from(channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?))
+}
+
+async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<u64> {
+    let queue = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
+    Ok(u64::from(queue.message_count()))
+}
+
+async fn declare_fanout(channel: &Channel, name: &str) -> Result<()> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, FieldTable::default()).await
+}
+
+async fn bind(channel: &Channel, queue: &str, exchange: &str) -> Result<()> {
+    channel
+        .queue_bind(
+            queue.into(),
+            exchange.into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+}
+
+fn table<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in entries {
+        table.insert(key.into(), value);
+    }
+    table
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
