@@ -1,1 +1,42 @@
-//! (under construction)
+//! The networks of NAS-Bench-201, how they are trained, and the feature extractors of a data set's pictures.
+//!
+//! ```text
+//!   Cell, NetworkShape ──► Network ──┐
+//!   Pictures ──► PreparedData ───────┼──► train ──► TrainedUnit (curves, figures, network)
+//!   Recipe, unit id ─────────────────┘
+//!
+//!   RGB pictures ──► Extractor (EfficientNet-Lite0 or ResNet-18) ──► one feature vector per picture
+//! ```
+//!
+//! Three properties are relied upon elsewhere:
+//!
+//! * A network is the published one, layer by layer and name by name, so that published weights load.
+//! * A unit's numbers depend on its inputs and its unit id only: every random number comes from
+//!   [`metad2a_randomness`], never from libtorch's generator, which all networks of a process share. On one device and
+//!   one thread they repeat bit for bit.
+//! * Weights are read from safetensors only; nothing is ever unpickled.
+//!
+//! Deliberately absent: the choice of threads (the program's business), opening CUDA libraries (the program's too),
+//! decoding of pictures, and any knowledge of tasks and stores.
+
+mod augmentation;
+mod blocks;
+mod error;
+mod extractor;
+mod layers;
+mod network;
+mod optimizer;
+mod pictures;
+mod recipe;
+mod training;
+mod weights;
+
+pub use error::Error;
+pub use extractor::{Extractor, ExtractorKind, RgbPicture};
+pub use network::{Edges, Network, NetworkShape};
+pub use pictures::{Pictures, PreparedData, TrainingData};
+pub use recipe::{Augmentation, Recipe};
+pub use training::{EpochRow, Figures, Status, TrainedUnit, train};
+
+/// The result of everything fallible here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,316 @@
+//! The NAS-Bench-201 network of a cell: stem, three stages of cells with reductions between them, classifier.
+//!
+//! ```text
+//!   (n, 3, s, s) ─► stem ─► N cells, C ─► ½ ─► N cells, 2C ─► ½ ─► N cells, 4C ─► BN, ReLU ─► mean ─► logits (n, K)
+//! ```
+//!
+//! Names and shapes of all tensors are those of the published training code (`TinyNetwork` of AutoDL-Projects), so that
+//! its weights load. Two shortcuts leave outputs and gradients as they are: a node is rectified once for all its
+//! convolutions, and operations whose output nothing reads are not computed (see [`Edges`]).
+
+use std::{collections::HashMap, path::Path};
+
+use metad2a_randomness::Key;
+use metad2a_search_space::Cell;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::{Device, Tensor};
+
+use crate::{
+    Result,
+    blocks::{Block, EPSILON},
+    error::require,
+    layers::{BatchNorm, Builder, Convolution, Linear, channels_last},
+    weights::{self, Named},
+};
+
+/// The size of a network, apart from its cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkShape {
+    /// Channels of the first stage.
+    pub channels: i64,
+    /// Cells in each of the three stages.
+    pub cells_per_stage: i64,
+    /// Classes that are told apart.
+    pub classes: i64,
+}
+
+impl NetworkShape {
+    fn validate(&self) -> Result<()> {
+        require((1..=1024).contains(&self.channels), "channels", "between 1 and 1024", self.channels)?;
+        require(
+            (1..=64).contains(&self.cells_per_stage),
+            "cells_per_stage",
+            "between 1 and 64",
+            self.cells_per_stage,
+        )?;
+        require((1..=100_000).contains(&self.classes), "classes", "between 1 and 100000", self.classes)
+    }
+}
+
+/// Which operations of a cell a forward pass computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edges {
+    /// Those that the output depends on. The others' parameters and running statistics keep their values, which changes
+    /// neither logits nor gradients.
+    Reaching,
+    /// All but `none`, as the published code does: running statistics of unread convolutions move, too.
+    All,
+}
+
+/// A network with its weights, on one device.
+#[derive(Debug)]
+pub struct Network {
+    cell: Cell,
+    shape: NetworkShape,
+    device: Device,
+    edges: Edges,
+    stem: (Convolution, BatchNorm),
+    blocks: Vec<Block>,
+    last_norm: BatchNorm,
+    classifier: Linear,
+    parameters: Vec<Named>,
+    statistics: Vec<Named>,
+}
+
+impl Network {
+    /// A network with PyTorch's default first values, drawn from `key`, on the CPU.
+    pub fn new(cell: Cell, shape: &NetworkShape, key: &Key) -> Result<Self> {
+        Self::new_on(cell, shape, key, Device::Cpu)
+    }
+
+    /// As [`Network::new`], on a device. The first values do not depend on it.
+    pub fn new_on(cell: Cell, shape: &NetworkShape, key: &Key, device: Device) -> Result<Self> {
+        shape.validate()?;
+        let mut builder = Builder::new(key, device);
+        let mut channels = shape.channels;
+        let stem = (
+            builder.convolution("stem.0", (3, channels, 3), 1, 1)?,
+            builder.batch_norm("stem.1", channels, EPSILON)?,
+        );
+        let mut blocks = Vec::new();
+        for stage in 0..3 {
+            if stage > 0 {
+                let name = format!("cells.{}", blocks.len());
+                blocks.push(Block::reduction(&mut builder, &name, channels)?);
+                channels *= 2;
+            }
+            for _ in 0..shape.cells_per_stage {
+                let name = format!("cells.{}", blocks.len());
+                blocks.push(Block::cell(&mut builder, &name, cell, channels)?);
+            }
+        }
+        let last_norm = builder.batch_norm("lastact.0", channels, EPSILON)?;
+        let classifier = builder.linear("classifier", channels, shape.classes)?;
+        let (parameters, statistics) = builder.finish();
+        Ok(Self {
+            cell,
+            shape: *shape,
+            device,
+            edges: Edges::Reaching,
+            stem,
+            blocks,
+            last_norm,
+            classifier,
+            parameters,
+            statistics,
+        })
+    }
+
+    /// The cell of this network.
+    pub fn cell(&self) -> Cell {
+        self.cell
+    }
+
+    /// The size of this network.
+    pub fn shape(&self) -> &NetworkShape {
+        &self.shape
+    }
+
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Chooses which operations later forward passes compute; [`Edges::Reaching`] at first.
+    pub fn set_edges(&mut self, edges: Edges) {
+        self.edges = edges;
+    }
+
+    /// Pictures (n, 3, s, s), f32, normalised → logits (n, classes).
+    ///
+    /// `train` normalises with the statistics of the batch and updates the running ones.
+    pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        let size = images.size();
+        let fits = size.len() == 4 && size[1] == 3 && size[2] == size[3] && size[2] >= 4 && size[2] % 4 == 0;
+        require(fits, "images", "of shape (n, 3, s, s), s a multiple of 4", format!("{size:?}"))?;
+        let computed = match self.edges {
+            Edges::Reaching => self.cell.edges_reaching_output(),
+            Edges::All => [true; 6],
+        };
+        let (stem, norm) = &self.stem;
+        let mut features = norm.forward(&stem.forward(&channels_last(images)?)?, train)?;
+        for block in &self.blocks {
+            features = block.forward(&features, computed, train)?;
+        }
+        let last = self.last_norm.forward(&features, train)?.f_relu()?;
+        self.classifier.forward(&last.f_mean_dim([2_i64, 3].as_slice(), false, None)?)
+    }
+
+    /// All parameters by name, those of unread convolutions too.
+    pub fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
+    /// All running means and variances by name.
+    pub fn statistics(&self) -> &[(String, Tensor)] {
+        &self.statistics
+    }
+
+    /// The parameters that the loss depends on, in the order of [`Network::parameters`].
+    pub(crate) fn parameters_in_use(&self) -> Vec<Tensor> {
+        let reaching = self.cell.edges_reaching_output();
+        let carries_signal = self.cell.live_edges().contains(&true);
+        let last_cell = format!("cells.{}.", self.blocks.len() - 1);
+        let is_used = |name: &str| {
+            let edge = name.split_once(".layers.").and_then(|(_, rest)| rest.get(..1)?.parse::<usize>().ok());
+            // Where no cell passes its input on, nothing before the last one matters.
+            let is_connected = carries_signal
+                || name.starts_with("lastact.")
+                || name.starts_with("classifier.")
+                || name.starts_with(&last_cell);
+            is_connected && edge.is_none_or(|edge| reaching[edge])
+        };
+        self.parameters
+            .iter()
+            .filter(|(name, _)| is_used(name))
+            .map(|(_, tensor)| tensor.shallow_clone())
+            .collect()
+    }
+
+    /// The gradient of every parameter after a backward pass; zeros where nothing depends on the parameter.
+    pub fn gradients(&self) -> Vec<(String, Tensor)> {
+        self.parameters
+            .iter()
+            .map(|(name, parameter)| {
+                let gradient = parameter.grad();
+                let gradient = if gradient.defined() { gradient } else { parameter.detach().zeros_like() };
+                (name.clone(), gradient)
+            })
+            .collect()
+    }
+
+    /// Takes weights and running statistics from a safetensors file. Every name and shape must fit, and nothing may be
+    /// left over; otherwise the network is unchanged and the error tells the differences.
+    pub fn load(&self, path: &Path) -> Result<()> {
+        self.assign(&weights::read(path)?, &path.display().to_string())
+    }
+
+    /// As [`Network::load`], from tensors by name.
+    pub fn load_tensors(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let tensors: Vec<Named> =
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        self.assign(&tensors, "given tensors")
+    }
+
+    fn assign(&self, tensors: &[Named], origin: &str) -> Result<()> {
+        let network = format!(
+            "the network of `{}` with {} channels, {} cells per stage and {} classes",
+            self.cell, self.shape.channels, self.shape.cells_per_stage, self.shape.classes
+        );
+        weights::assign(&self.tensors(), tensors, origin, &network, |_| false)
+    }
+
+    /// Safetensors bytes of weights and running statistics; cell and size stand in the metadata key `metad2a` as JSON.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let description = json!({
+            "cell": self.cell,
+            "channels": self.shape.channels,
+            "cells_per_stage": self.shape.cells_per_stage,
+            "classes": self.shape.classes,
+        });
+        weights::encode(&self.tensors(), description.to_string())
+    }
+
+    /// Writes [`Network::to_safetensors`] to a file, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        weights::write(path, &self.to_safetensors()?)
+    }
+
+    fn tensors(&self) -> Vec<Named> {
+        let all = self.parameters.iter().chain(&self.statistics);
+        all.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHAPE: NetworkShape = NetworkShape { channels: 2, cells_per_stage: 2, classes: 3 };
+
+    fn network(cell: Cell, edges: Edges) -> Network {
+        let mut network = Network::new(cell, &SHAPE, &Key::new("unit", "weights")).unwrap();
+        network.set_edges(edges);
+        network
+    }
+
+    fn images() -> Tensor {
+        let mut stream = Key::new("unit", "pictures").stream(0);
+        let values: Vec<f32> = (0..2 * 3 * 64).map(|_| stream.normal() as f32).collect();
+        Tensor::from_slice(&values).reshape([2, 3, 8, 8])
+    }
+
+    fn backward(network: &Network) -> Tensor {
+        let logits = network.forward(&images(), true).unwrap();
+        logits.cross_entropy_for_logits(&Tensor::from_slice(&[0_i64, 2])).backward();
+        logits
+    }
+
+    fn check(cell: Cell) {
+        tch::set_num_threads(1);
+        let (reaching, all) = (network(cell, Edges::Reaching), network(cell, Edges::All));
+        assert_eq!(backward(&reaching), backward(&all), "{cell}");
+        for ((name, one), (_, other)) in reaching.gradients().iter().zip(all.gradients()) {
+            assert_eq!(*one, other, "{cell} {name}");
+        }
+        let used = reaching.parameters_in_use();
+        let with_gradient: Vec<&Tensor> = reaching
+            .parameters
+            .iter()
+            .map(|(_, tensor)| tensor)
+            .filter(|tensor| tensor.grad().defined())
+            .collect();
+        assert_eq!(used.len(), with_gradient.len(), "{cell}");
+        for (one, other) in used.iter().zip(with_gradient) {
+            assert_eq!(one.data_ptr(), other.data_ptr(), "{cell}");
+        }
+    }
+
+    #[test]
+    fn cells_that_pass_nothing_on_train_their_head_and_what_still_reaches_it() {
+        for cell in [
+            // Nothing reaches the output.
+            "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|none~1|none~2|",
+            // A convolution of a node that is always zero: its batch norm's shift does.
+            "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|nor_conv_1x1~1|none~2|",
+            "|none~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|avg_pool_3x3~2|",
+        ] {
+            check(cell.parse().unwrap());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn unread_edges_change_nothing_and_parameters_in_use_are_those_with_a_gradient(
+            index in 0..metad2a_search_space::CELL_COUNT
+        ) {
+            check(Cell::all().nth(index).unwrap());
+        }
+    }
+}

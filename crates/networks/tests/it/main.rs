@@ -1,0 +1,7 @@
+//! One test program: every further one would link libtorch again.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod extractors;
+mod golden;
+mod training;
+mod weights;
