@@ -1,0 +1,6 @@
+//! The crate through its public API. One binary, as each loads libtorch.
+
+mod fixture;
+mod proposal;
+mod speed;
+mod training;
