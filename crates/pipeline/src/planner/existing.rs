@@ -66,6 +66,11 @@ impl Existing {
         self.done.get(id)
     }
 
+    /// How many tasks are finished.
+    pub fn count_done(&self) -> u64 {
+        self.done.len() as u64
+    }
+
     pub fn is_done(&self, id: &str) -> bool {
         self.done.contains_key(id)
     }

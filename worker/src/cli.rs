@@ -1,0 +1,183 @@
+//! The command line. Secrets never stand here: credentials of queue and store come from the environment.
+
+use std::io::IsTerminal;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::device::Choice;
+use crate::supervisor;
+
+/// Does the work of MetaD2A pipelines: feature extraction, network trainings, meta-training, searches.
+///
+/// Takes tasks from a queue, computes each in a process of its own, commits the results to the store and
+/// acknowledges. Start as many workers as you like, on any machines that reach both, and stop them at any time: an
+/// unfinished task is given to another worker.
+#[derive(Debug, Parser)]
+#[command(name = "metad2a-worker", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub mode: Option<Mode>,
+
+    #[command(flatten)]
+    worker: WorkerArguments,
+
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+
+    /// Say more; twice: everything. `RUST_LOG` has precedence.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Debug, Args)]
+struct WorkerArguments {
+    /// The queue: `sqlite:PATH` on this machine, `amqp://HOST` or `amqps://HOST` for RabbitMQ.
+    #[arg(long, env = "METAD2A_QUEUE", hide_env_values = true, required = true, value_name = "URL")]
+    queue: Option<String>,
+
+    /// The store: `file:PATH`, `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
+    #[arg(long, env = "METAD2A_STORE", hide_env_values = true, required = true, value_name = "URL")]
+    store: Option<String>,
+
+    /// The pipeline whose tasks are taken (`name` in its pipeline.yaml).
+    #[arg(long, env = "METAD2A_PIPELINE", required = true, value_name = "NAME")]
+    pipeline: Option<String>,
+
+    /// `auto` (the first graphics card if there is one), `cpu` or `cuda:N`.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: Choice,
+
+    /// Tasks done side by side, each in a process of one thread; `auto`: one per core on a CPU, one on a card.
+    #[arg(long, default_value = "auto", value_name = "N|auto")]
+    slots: Slots,
+
+    /// The worker's name in markers, events and logs [default: host name and process id].
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Stop when standard input ends: for workers that another program starts and that shall not outlive it.
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+/// How many tasks are done side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    Auto,
+    Fixed(NonZeroUsize),
+}
+
+impl FromStr for Slots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse()
+            .map(Self::Fixed)
+            .map_err(|_| format!("must be `auto` or a whole number of at least 1, got `{text}`"))
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// The compute process of one slot: jobs on standard input, reports on standard output. The worker starts it.
+    #[command(hide = true)]
+    Compute(ComputeArguments),
+}
+
+/// The arguments of the compute process.
+#[derive(Debug, Args)]
+pub struct ComputeArguments {
+    /// In the environment rather than on the command line, which every user of the machine can read.
+    #[arg(long, env = "METAD2A_STORE", hide_env_values = true, value_name = "URL")]
+    pub store: String,
+
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: Choice,
+}
+
+impl Arguments {
+    /// Starts the log on standard error, once per process.
+    pub fn start_logging(&self) {
+        let usual = match self.verbose {
+            0 => "info",
+            1 => "info,metad2a=debug,metad2a_worker=debug,metad2a_queue=debug,metad2a_database=debug",
+            _ => "debug",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => log.init(),
+            LogFormat::Json => log.json().init(),
+        }
+    }
+
+    /// Runs the worker until it is told to stop.
+    pub fn supervise(self) -> anyhow::Result<()> {
+        let worker = self.worker;
+        let log_format = match self.log_format {
+            LogFormat::Text => "--log-format=text",
+            LogFormat::Json => "--log-format=json",
+        };
+        let verbosity = (self.verbose > 0).then(|| format!("-{}", "v".repeat(self.verbose.min(2).into())));
+        supervisor::run_until_stopped(supervisor::Options {
+            queue: worker.queue.context("`--queue` is missing")?,
+            store: worker.store.context("`--store` is missing")?,
+            pipeline: worker.pipeline.context("`--pipeline` is missing")?,
+            device: worker.device,
+            slots: worker.slots,
+            name: worker.name.unwrap_or_else(default_name),
+            exit_with_parent: worker.exit_with_parent,
+            log_arguments: [log_format.to_owned()].into_iter().chain(verbosity).collect(),
+        })
+    }
+}
+
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "worker" } else { host.trim() };
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn slots_are_auto_or_at_least_one() {
+        assert_eq!("auto".parse(), Ok(Slots::Auto));
+        assert!(matches!("2".parse(), Ok(Slots::Fixed(_))));
+        assert!("0".parse::<Slots>().is_err());
+        assert!("-1".parse::<Slots>().is_err());
+    }
+
+    #[test]
+    fn the_compute_process_needs_no_queue() {
+        let line = ["metad2a-worker", "compute", "--store", "memory:x", "--device", "cpu", "-v"];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert!(matches!(arguments.mode, Some(Mode::Compute(_))));
+        assert!(Arguments::try_parse_from(["metad2a-worker", "--device", "cpu"]).is_err());
+    }
+}

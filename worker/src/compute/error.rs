@@ -1,0 +1,87 @@
+//! Which errors no further attempt can cure.
+
+/// An input of a task that breaks a rule.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadInput {
+    #[error(
+        "the message names no place for image source `{source_id}`; the coordinator that published the task must know it"
+    )]
+    UnknownSource { source_id: String },
+    #[error(
+        "the message names no file for the extractor weights of SHA-256 `{sha256}`; `metad2a` publishes it with the task"
+    )]
+    UnknownWeights { sha256: String },
+    #[error(
+        "`{path}` has SHA-256 `{found}` where the task asks for `{expected}`; fetch the extractor's weights again"
+    )]
+    OtherWeights { path: String, expected: String, found: String },
+    #[error("image source `{source_name}` has no format `{format}`: {reason}")]
+    UnknownFormat { source_name: String, format: String, reason: String },
+    #[error(
+        "class {class} of image source `{source_name}` has no picture in the training split; leave the class out"
+    )]
+    EmptyClass { source_name: String, class: u32 },
+    #[error("{what} is not a finite number: the training diverged; lower its learning rate")]
+    Diverged { what: &'static str },
+    #[error("training set `{id}`: {rule}")]
+    TrainingSet { id: String, rule: String },
+    #[error("dataset `{dataset}`: class {class} is in none of its feature tables")]
+    NoFeatures { dataset: String, class: u32 },
+}
+
+/// True where the same task must fail the same way again: bad input, as opposed to a lack of memory, a network or a
+/// file that may come back.
+pub(super) fn is_permanent(error: &anyhow::Error) -> bool {
+    // Of an image source, what the disk or the network said may be otherwise next time; what the files hold may not.
+    let is_transport = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<std::io::Error>() || cause.is::<object_store::Error>()
+    };
+    if error.chain().any(is_transport) {
+        return false;
+    }
+    error.chain().any(|cause| {
+        if cause.is::<BadInput>() || cause.is::<metad2a_images::Error>() {
+            return true;
+        }
+        if let Some(error) = cause.downcast_ref::<metad2a_networks::Error>() {
+            return match error {
+                metad2a_networks::Error::Invalid { .. }
+                | metad2a_networks::Error::Format { .. }
+                | metad2a_networks::Error::Weights { .. } => true,
+                metad2a_networks::Error::File { .. } | metad2a_networks::Error::Torch(_) => false,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<metad2a_model::Error>() {
+            return match error {
+                metad2a_model::Error::Config { .. }
+                | metad2a_model::Error::Checkpoint { .. }
+                | metad2a_model::Error::Data { .. }
+                | metad2a_model::Error::Diverged { .. } => true,
+                metad2a_model::Error::Torch(_) => false,
+            };
+        }
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn what_a_disk_or_network_said_may_be_otherwise_next_time() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = anyhow::Error::new(missing).context("cannot read the extractor weights");
+        assert!(!is_permanent(&error));
+        let memory = metad2a_networks::Error::Torch("out of memory".into());
+        assert!(!is_permanent(&anyhow::Error::new(memory)));
+    }
+
+    #[test]
+    fn bad_input_stays_bad_under_any_context() {
+        let bad: Result<(), BadInput> = Err(BadInput::Diverged { what: "the loss" });
+        assert!(is_permanent(&bad.context("cannot train").unwrap_err()));
+    }
+}

@@ -1,0 +1,329 @@
+//! Tasks of the models, on a frozen training set of made-up features and accuracies.
+
+use metad2a_database::tables::{EvaluationRow, FeatureRow};
+use metad2a_database::{FileRef, Marker, now, random_id};
+use metad2a_pipeline::tasks::{
+    Blob, Constraints, Dataset, Fractions, Kind, Mode, Model, ModelSettings, PicturesPerClass, Search,
+    Summary, TrainEpisodes, Validate,
+};
+use metad2a_pipeline::training_set::{Group, TrainingDataset, TrainingSet};
+use metad2a_randomness::Key;
+use metad2a_search_space::{Cell, MacroShape, parameters};
+
+use super::super::error::is_permanent;
+use super::*;
+
+const WIDTH: u32 = 8;
+const SOURCE: &str = "a source's content id";
+const FEATURES: &str = "features-task";
+const BUNDLE: &str = "bundle-task";
+
+fn settings() -> ModelSettings {
+    ModelSettings {
+        mode: Mode::Default,
+        feature_width: WIDTH,
+        hidden: 8,
+        latent: 4,
+        batch_size: 4,
+        learning_rate: 1e-3,
+        images_per_class: 2,
+        classes_per_dataset: 2,
+        top_fraction: 0.5,
+        ranking_weight: 0.5,
+    }
+}
+
+fn dataset(group: Group, classes: [u32; 2]) -> TrainingDataset {
+    let dataset = Dataset {
+        source: SOURCE.into(),
+        classes: classes.to_vec(),
+        per_class: PicturesPerClass { train: 5, valid: 5, test: 5 },
+        fractions: Fractions { train: 0.6, valid: 0.2, test: 0.2 },
+    };
+    let id = dataset.id();
+    let units = (0..12).map(|number| format!("{id}-{number}")).collect();
+    TrainingDataset { id, group, dataset, features: vec![FEATURES.into()], units }
+}
+
+fn commit(engine: &Engine, kind: Kind, id: &str, file: FileRef) {
+    let marker = Marker {
+        kind: kind.name().into(),
+        id: id.into(),
+        execution_id: random_id(),
+        worker: "test".into(),
+        attempt: 1,
+        files: vec![file],
+        units: Vec::new(),
+        device: "cpu".into(),
+        started_at: now(),
+        finished_at: now(),
+        seconds: 0.0,
+        summary: serde_json::Value::Null,
+    };
+    engine.runtime.block_on(engine.store.commit(&marker)).unwrap();
+}
+
+fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>) -> EvaluationRow {
+    EvaluationRow {
+        unit_id: unit.into(),
+        dataset_id: dataset.into(),
+        arch_index: i64::from(cell.index().get()),
+        cell: cell.to_string(),
+        seed: 0,
+        recipe_id: "recipe".into(),
+        epochs: 1,
+        batch_size: 1,
+        learning_rate: 0.1,
+        channels: 4,
+        cells_per_stage: 1,
+        image_size: 8,
+        status: "completed".into(),
+        status_reason: None,
+        epochs_done: 1,
+        train_accuracy: None,
+        train_loss: None,
+        valid_accuracy,
+        valid_loss: None,
+        // Never read: a training that looked at it would find the best cells here.
+        test_accuracy: Some(1.0),
+        test_loss: None,
+        fit_loss: None,
+        train_loss_sum: None,
+        params: 1,
+        flops: 1,
+        data_hash: "hash".into(),
+        train_seconds: 0.0,
+        code_version: "0".into(),
+        libtorch_version: "0".into(),
+        device: "cpu".into(),
+        task_id: BUNDLE.into(),
+        finished_at: now(),
+    }
+}
+
+/// Freezes a training set of four datasets with twelve cells each; returns its id.
+fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
+    let set = TrainingSet {
+        datasets: vec![
+            dataset(Group::MetaTrain, [0, 1]),
+            dataset(Group::MetaTrain, [1, 2]),
+            dataset(Group::MetaTrain, [0, 3]),
+            dataset(Group::MetaValid, [4, 5]),
+        ],
+        evaluations: vec![BUNDLE.into()],
+    };
+    let mut stream = Key::new("features", "test").stream(0);
+    let features: Vec<FeatureRow> = (0..6)
+        .flat_map(|class| (0..3).map(move |picture| (class, picture)))
+        .map(|(class, picture)| FeatureRow {
+            source_content_id: SOURCE.into(),
+            extractor: "test".into(),
+            class_label: class,
+            picture_index: picture,
+            picture_hash: format!("{class}-{picture}"),
+            vector: (0..WIDTH).map(|_| stream.uniform() as f32).collect(),
+        })
+        .collect();
+    let cells: Vec<Cell> = Cell::all().filter(|cell| !cell.is_always_zero()).step_by(997).take(12).collect();
+    let mut rows = Vec::new();
+    for dataset in &set.datasets {
+        for (number, (unit, cell)) in dataset.units.iter().zip(&cells).enumerate() {
+            rows.push(evaluation(unit, &dataset.id, *cell, accuracy(number)));
+        }
+    }
+    // A row that nobody listed.
+    rows.push(evaluation("another unit", "another dataset", cells[0], Some(0.9)));
+    let store = &engine.store;
+    let (features, rows) = engine.runtime.block_on(async {
+        (
+            store.put_rows("features", &features).await.unwrap(),
+            store.put_rows("evaluations", &rows).await.unwrap(),
+        )
+    });
+    commit(engine, Kind::ExtractFeatures, FEATURES, features);
+    commit(engine, Kind::Evaluate, BUNDLE, rows);
+    let detail = serde_json::to_value(&set).unwrap();
+    engine.runtime.block_on(store.decide_once(&set.id(), "frozen", detail)).unwrap();
+    set.id()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the other tests' accuracies may be absent")]
+fn usual(number: usize) -> Option<f64> {
+    Some(0.4 + 0.03 * number as f64)
+}
+
+fn training(
+    model: Model,
+    training_set: &str,
+    round: u32,
+    steps: u32,
+    from: Option<&Trained>,
+) -> TrainEpisodes {
+    TrainEpisodes {
+        model,
+        settings: settings(),
+        training_set: training_set.into(),
+        seed: 3,
+        round,
+        shard: 0,
+        steps,
+        base: from.map(|trained| trained.parameters.clone()),
+        optimiser: from.map(|trained| trained.optimiser.clone()),
+    }
+}
+
+struct Trained {
+    start: Blob,
+    parameters: Blob,
+    optimiser: Blob,
+}
+
+fn train(engine: &mut Engine, task: TrainEpisodes) -> Trained {
+    let finished = work(engine, envelope(Task::TrainEpisodes(task))).unwrap();
+    let Summary::Shard { start, parameters, optimiser, loss } = finished.summary else {
+        panic!("{:?}", finished.summary)
+    };
+    assert!(loss.is_finite());
+    for blob in [&parameters, &optimiser] {
+        assert!(finished.files.iter().any(|file| file.sha256 == blob.sha256), "the marker names every file");
+    }
+    Trained { start, parameters, optimiser }
+}
+
+#[test]
+fn two_rounds_of_a_lone_shard_equal_one_round_of_twice_the_steps() {
+    for model in Model::ALL {
+        let mut engine = engine(model.name());
+        let set = freeze(&engine, usual);
+        let long = train(&mut engine, training(model, &set, 0, 6, None));
+        let first = train(&mut engine, training(model, &set, 0, 3, None));
+        // Another process: nothing is carried over but the files.
+        let mut engine = self::engine(model.name());
+        let second = train(&mut engine, training(model, &set, 1, 3, Some(&first)));
+        assert_eq!(first.start, long.start);
+        assert_ne!(first.parameters, long.parameters);
+        assert_eq!(second.parameters, long.parameters, "{}", model.name());
+        assert_eq!(second.optimiser, long.optimiser, "{}", model.name());
+    }
+}
+
+#[test]
+fn shards_start_from_the_same_parameters_and_see_other_episodes() {
+    let mut engine = engine("shards");
+    let set = freeze(&engine, usual);
+    let task = training(Model::Predictor, &set, 0, 2, None);
+    let first = train(&mut engine, task.clone());
+    let second = train(&mut engine, TrainEpisodes { shard: 1, ..task.clone() });
+    assert_eq!(first.start, second.start);
+    assert_ne!(first.parameters, second.parameters);
+    let other_seed = train(&mut engine, TrainEpisodes { seed: 4, ..task });
+    assert_ne!(first.start, other_seed.start);
+}
+
+#[test]
+fn networks_without_a_validation_accuracy_teach_nothing() {
+    let mut engine = engine("untaught");
+    let set = freeze(&engine, |_| None);
+    let task = training(Model::Predictor, &set, 0, 2, None);
+    let error = work(&mut engine, envelope(Task::TrainEpisodes(task))).unwrap_err();
+    assert!(is_permanent(&error), "{error:#}");
+    assert!(error.to_string().contains("validation accuracy"), "{error:#}");
+}
+
+#[test]
+fn a_validation_scores_a_checkpoint_the_same_every_time() {
+    for model in Model::ALL {
+        let mut engine = engine(&format!("validate {}", model.name()));
+        let set = freeze(&engine, usual);
+        let trained = train(&mut engine, training(model, &set, 0, 2, None));
+        let task = Task::Validate(Validate {
+            model,
+            settings: settings(),
+            training_set: set,
+            seed: 3,
+            checkpoint: trained.parameters,
+        });
+        let first = work(&mut engine, envelope(task.clone())).unwrap();
+        assert_eq!(first, work(&mut engine, envelope(task)).unwrap());
+        let Summary::Validation { score, metrics } = first.summary else { panic!("{:?}", first.summary) };
+        assert!(score.is_finite() && score > f64::MIN);
+        let expected = match model {
+            Model::Predictor => ["spearman", "kendall", "pearson", "rmse"],
+            Model::Generator => ["nll_per_graph", "validity", "uniqueness", "novelty"],
+        };
+        for name in expected {
+            assert!(metrics.contains_key(name), "{name} in {metrics:?}");
+        }
+    }
+}
+
+#[test]
+fn a_search_ranks_distinct_cells_within_their_limits() {
+    let mut engine = engine("search");
+    let set = freeze(&engine, usual);
+    let generator = train(&mut engine, training(Model::Generator, &set, 0, 2, None)).parameters;
+    let predictor = train(&mut engine, training(Model::Predictor, &set, 0, 2, None)).parameters;
+    let shape = MacroShape { channels: 4, cells_per_stage: 1, image_size: 8, classes: 2 };
+    let mut costs: Vec<u64> = Cell::all().map(|cell| parameters(cell, shape)).collect();
+    costs.sort_unstable();
+    let limit = costs[costs.len() / 2];
+    let task = |max_parameters| {
+        Task::Search(Search {
+            dataset: "a dataset".into(),
+            source: SOURCE.into(),
+            classes: vec![4, 5],
+            features: vec![FEATURES.into()],
+            generator: generator.clone(),
+            generator_settings: settings(),
+            predictor: predictor.clone(),
+            predictor_settings: settings(),
+            candidates: 10,
+            sets: 2,
+            seed: 1,
+            constraints: Constraints { max_parameters, max_flops: None },
+            channels: 4,
+            cells_per_stage: 1,
+            image_size: 8,
+        })
+    };
+    let free = work(&mut engine, envelope(task(None))).unwrap();
+    assert_eq!(free, work(&mut engine, envelope(task(None))).unwrap());
+    let limited = work(&mut engine, envelope(task(Some(limit)))).unwrap();
+    for (finished, limit) in [(free, u64::MAX), (limited, limit)] {
+        let Summary::Search { ranked, .. } = finished.summary else { panic!("{:?}", finished.summary) };
+        assert!(!ranked.is_empty());
+        assert!(ranked.iter().all(|candidate| parameters(candidate.cell, shape) <= limit));
+        assert!(ranked.windows(2).all(|pair| pair[0].predicted_accuracy >= pair[1].predicted_accuracy));
+        let mut cells: Vec<Cell> = ranked.iter().map(|candidate| candidate.cell).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        assert_eq!(cells.len(), ranked.len());
+    }
+}
+
+#[test]
+fn a_dataset_without_features_is_named() {
+    let mut engine = engine("featureless");
+    let set = freeze(&engine, usual);
+    let trained = train(&mut engine, training(Model::Predictor, &set, 0, 1, None));
+    let task = Task::Search(Search {
+        dataset: "a dataset".into(),
+        source: SOURCE.into(),
+        classes: vec![4, 99],
+        features: vec![FEATURES.into()],
+        generator: trained.parameters.clone(),
+        generator_settings: settings(),
+        predictor: trained.parameters,
+        predictor_settings: settings(),
+        candidates: 1,
+        sets: 1,
+        seed: 1,
+        constraints: Constraints::default(),
+        channels: 4,
+        cells_per_stage: 1,
+        image_size: 8,
+    });
+    let error = work(&mut engine, envelope(task)).unwrap_err();
+    assert!(is_permanent(&error));
+    assert_eq!(error.to_string(), "dataset `a dataset`: class 99 is in none of its feature tables");
+}

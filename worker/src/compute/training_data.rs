@@ -1,0 +1,184 @@
+//! From a frozen training set to what the models learn from: features and rows of its datasets.
+//!
+//! **Invariant:** the target is the validation accuracy. Test figures are never read here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use metad2a_database::FileRef;
+use metad2a_database::tables::{EvaluationRow, FeatureRow};
+use metad2a_model::{DatasetFeatures, Row, TrainingSet};
+use metad2a_pipeline::tasks::Kind;
+use metad2a_pipeline::training_set::{Group, TrainingDataset, TrainingSet as FrozenSet};
+use metad2a_search_space::Cell;
+
+use super::Engine;
+use super::error::BadInput;
+
+/// A training set, split by the role of its datasets.
+pub(super) struct TrainingData {
+    /// The models learn from these.
+    pub(super) train: TrainingSet,
+    /// Selection only.
+    pub(super) valid: TrainingSet,
+}
+
+/// The last training set: rounds and shards share it.
+#[derive(Default)]
+pub(super) struct TrainingDataCache {
+    last: Option<(String, Rc<TrainingData>)>,
+}
+
+/// Vectors of the pictures of one class.
+type ClassFeatures = Arc<Vec<Vec<f32>>>;
+
+impl Engine {
+    /// Reads the training set that was frozen under `id`.
+    pub(super) fn training_data(&mut self, id: &str) -> anyhow::Result<Rc<TrainingData>> {
+        if let Some((cached, data)) = &self.training_data.last
+            && cached == id
+        {
+            return Ok(data.clone());
+        }
+        self.training_data.last = None;
+        let frozen = self.frozen_set(id)?;
+        let features = self.features_of(frozen.datasets.iter().flat_map(|dataset| &dataset.features))?;
+        let rows = self.rows_of(&frozen)?;
+        let data = Rc::new(TrainingData {
+            train: assemble(id, Group::MetaTrain, &frozen, &features, &rows)?,
+            valid: assemble(id, Group::MetaValid, &frozen, &features, &rows)?,
+        });
+        self.training_data.last = Some((id.to_owned(), data.clone()));
+        Ok(data)
+    }
+
+    /// The first decision holds: the choice is frozen once, and later records under the id cannot change it.
+    fn frozen_set(&self, id: &str) -> anyhow::Result<FrozenSet> {
+        let decisions =
+            self.runtime.block_on(self.store.decisions(id)).context("cannot read the frozen training set")?;
+        let Some(first) = decisions.into_iter().find(|decision| decision.number == 0) else {
+            bail!("training set `{id}` is not in the store: it is frozen as a decision before it is used");
+        };
+        let frozen: FrozenSet = serde_json::from_value(first.detail)
+            .map_err(|error| broken(id, format!("its decision record cannot be read: {error}")))?;
+        Ok(frozen)
+    }
+
+    /// The features of all classes that the `extract-features` tasks hold, by source and label.
+    pub(super) fn features_of<'a>(
+        &self,
+        tasks: impl Iterator<Item = &'a String>,
+    ) -> anyhow::Result<BTreeMap<(String, i64), ClassFeatures>> {
+        let files = self.files_of(Kind::ExtractFeatures, tasks, "features")?;
+        let rows: Vec<FeatureRow> =
+            self.runtime.block_on(self.store.read_files(&files)).context("cannot read features")?;
+        let mut pictures: BTreeMap<(String, i64), BTreeMap<i64, Vec<f32>>> = BTreeMap::new();
+        for row in rows {
+            let class = (row.source_content_id, row.class_label);
+            pictures.entry(class).or_default().insert(row.picture_index, row.vector);
+        }
+        Ok(pictures
+            .into_iter()
+            .map(|(class, pictures)| (class, Arc::new(pictures.into_values().collect())))
+            .collect())
+    }
+
+    /// Rows of the listed units, by unit. Two bundles may hold one unit: their rows are equal.
+    fn rows_of(&self, frozen: &FrozenSet) -> anyhow::Result<BTreeMap<String, EvaluationRow>> {
+        let wanted: BTreeSet<&String> = frozen.datasets.iter().flat_map(|dataset| &dataset.units).collect();
+        let files = self.files_of(Kind::Evaluate, frozen.evaluations.iter(), "evaluations")?;
+        let rows: Vec<EvaluationRow> =
+            self.runtime.block_on(self.store.read_files(&files)).context("cannot read evaluations")?;
+        let rows = rows.into_iter().filter(|row| wanted.contains(&row.unit_id));
+        Ok(rows.map(|row| (row.unit_id.clone(), row)).collect())
+    }
+
+    /// The files of one table that finished tasks left behind.
+    fn files_of<'a>(
+        &self,
+        kind: Kind,
+        tasks: impl Iterator<Item = &'a String>,
+        table: &str,
+    ) -> anyhow::Result<Vec<FileRef>> {
+        let tasks: BTreeSet<&String> = tasks.collect();
+        self.runtime.block_on(async {
+            let mut files = Vec::new();
+            for task in tasks {
+                let marker = self.store.marker(kind.name(), task).await.context("cannot read a marker")?;
+                let marker =
+                    marker.with_context(|| format!("task `{task}` of kind `{}` is not done", kind.name()))?;
+                files.extend(marker.files_of(table).cloned());
+            }
+            Ok(files)
+        })
+    }
+}
+
+/// The classes of a dataset in its own order.
+pub(super) fn dataset_features(
+    id: &str,
+    source: &str,
+    classes: &[u32],
+    features: &BTreeMap<(String, i64), ClassFeatures>,
+) -> Result<DatasetFeatures, BadInput> {
+    let classes = classes
+        .iter()
+        .map(|&class| {
+            features
+                .get(&(source.to_owned(), class.into()))
+                .cloned()
+                .ok_or_else(|| BadInput::NoFeatures { dataset: id.to_owned(), class })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(DatasetFeatures { id: id.to_owned(), classes })
+}
+
+/// The datasets of one group with their rows, in the order of the frozen record.
+fn assemble(
+    id: &str,
+    group: Group,
+    frozen: &FrozenSet,
+    features: &BTreeMap<(String, i64), ClassFeatures>,
+    rows: &BTreeMap<String, EvaluationRow>,
+) -> Result<TrainingSet, BadInput> {
+    let mut set = TrainingSet { datasets: Vec::new(), rows: Vec::new() };
+    for dataset in frozen.datasets.iter().filter(|dataset| dataset.group == group) {
+        let drawn = &dataset.dataset;
+        set.datasets.push(dataset_features(&dataset.id, &drawn.source, &drawn.classes, features)?);
+        set.rows.extend(rows_of_dataset(id, set.datasets.len() - 1, dataset, rows)?);
+    }
+    if set.rows.is_empty() {
+        return Err(broken(
+            id,
+            format!("its {} datasets have no row with a validation accuracy", group.name()),
+        ));
+    }
+    Ok(set)
+}
+
+fn rows_of_dataset(
+    id: &str,
+    position: usize,
+    dataset: &TrainingDataset,
+    rows: &BTreeMap<String, EvaluationRow>,
+) -> Result<Vec<Row>, BadInput> {
+    let mut found = Vec::new();
+    for unit in &dataset.units {
+        let row = rows.get(unit).ok_or_else(|| {
+            broken(id, format!("no listed bundle holds unit `{unit}` of dataset `{}`", dataset.id))
+        })?;
+        let cell: Cell =
+            row.cell.parse().map_err(|error| broken(id, format!("unit `{unit}` names no cell: {error}")))?;
+        // A network that diverged has no accuracy to learn from.
+        if let Some(target) = row.valid_accuracy {
+            found.push(Row { dataset: position, cell, target });
+        }
+    }
+    Ok(found)
+}
+
+fn broken(id: &str, rule: String) -> BadInput {
+    BadInput::TrainingSet { id: id.to_owned(), rule }
+}

@@ -1,0 +1,221 @@
+//! What a slot writes: markers, decisions, events, and its answers to the queue.
+//!
+//! **Invariant:** a message is acknowledged or put aside only after what replaces it exists: the marker, its successor
+//! in the queue, or the decision `failed`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metad2a_database::{Commit, Marker, Store};
+use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_pipeline::tasks::{Kind, Task};
+use metad2a_queue::{Class, Delivery, Lane, Message, Queue, Urgency};
+use serde_json::json;
+
+use crate::attempts::{Before, Failure, Standing, Verdict, before, judge};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A result may have cost an hour: worth more patience with the store than starting again.
+const COMMIT_ATTEMPTS: u32 = 8;
+
+/// A task as everything but its computation sees it.
+pub(super) struct TaskName {
+    pub(super) id: String,
+    pub(super) kind: &'static str,
+}
+
+/// Queue and store in the name of one slot.
+pub(super) struct Desk {
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) store: Store,
+    pub(super) pipeline: String,
+    /// Worker's name and slot number.
+    pub(super) name: String,
+}
+
+impl Desk {
+    pub(super) async fn standing(&self, task: &TaskName) -> anyhow::Result<Before> {
+        let is_done = self.store.marker(task.kind, &task.id).await.context("cannot read a marker")?.is_some();
+        let decision = self.store.decision(&task.id).await.context("cannot read a decision")?;
+        Ok(before(is_done, Standing::of(decision.as_ref().map(|decision| decision.decision.as_str()))))
+    }
+
+    /// Marker, event, acknowledgement, in this order.
+    pub(super) async fn finish(
+        &self,
+        delivery: Box<dyn Delivery>,
+        task: &TaskName,
+        envelope: Envelope,
+        message: &Message,
+        marker: &Marker,
+    ) -> anyhow::Result<()> {
+        match self.commit(task, marker).await {
+            Ok(Some(Commit::Won)) => {
+                tracing::info!(
+                    slot = self.name,
+                    task = task.id,
+                    kind = task.kind,
+                    seconds = marker.seconds,
+                    "finished"
+                );
+            }
+            Ok(Some(Commit::AlreadyDone(winner))) => {
+                tracing::info!(
+                    slot = self.name,
+                    task = task.id,
+                    by = winner.worker,
+                    "another worker was first"
+                );
+            }
+            Ok(None) => {
+                tracing::info!(
+                    slot = self.name,
+                    task = task.id,
+                    "cancelled or given up while it was computed"
+                );
+                return acknowledge(delivery, task).await;
+            }
+            Err(error) if error.is_retryable() => {
+                give_back(delivery, task).await;
+                return Err(error).context("cannot commit a finished task");
+            }
+            Err(error) => {
+                // Such as a data file that vanished: this result is lost, another attempt may succeed.
+                let failure =
+                    Failure::Reported { reason: format!("cannot commit: {error}"), permanent: false };
+                return self.failed(delivery, task, envelope, message, &failure).await;
+            }
+        }
+        self.emit(&Event::Finished {
+            task: task.id.clone(),
+            kind: task.kind.to_owned(),
+            worker: self.name.clone(),
+            seconds: marker.seconds,
+        })
+        .await;
+        acknowledge(delivery, task).await
+    }
+
+    /// `None` where a decision stands in the way.
+    async fn commit(
+        &self,
+        task: &TaskName,
+        marker: &Marker,
+    ) -> Result<Option<Commit>, metad2a_database::Error> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let outcome = async {
+                let decision = self.store.decision(&task.id).await?;
+                let standing = Standing::of(decision.as_ref().map(|decision| decision.decision.as_str()));
+                if standing != Standing::Open {
+                    return Ok(None);
+                }
+                self.store.commit(marker).await.map(Some)
+            }
+            .await;
+            match outcome {
+                Err(error) if error.is_retryable() && attempt < COMMIT_ATTEMPTS => {
+                    tracing::warn!(
+                        slot = self.name,
+                        task = task.id,
+                        attempt,
+                        "cannot commit: {error}; trying again"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Does what the verdict says; the message is given up only after its successor or the decision exists.
+    pub(super) async fn failed(
+        &self,
+        delivery: Box<dyn Delivery>,
+        task: &TaskName,
+        envelope: Envelope,
+        message: &Message,
+        failure: &Failure,
+    ) -> anyhow::Result<()> {
+        let attempt = envelope.failures.len() as u32 + 1;
+        let reason = failure.reason();
+        let verdict = judge(&envelope.failures, envelope.max_attempts, failure);
+        let gave_up = matches!(verdict, Verdict::GiveUp { .. });
+        tracing::warn!(
+            slot = self.name,
+            task = task.id,
+            kind = task.kind,
+            attempt,
+            gave_up,
+            "failed: {reason}"
+        );
+        match verdict {
+            Verdict::TryAgain { failures } => {
+                let lane = self.lane_of(&envelope.task);
+                let body = Envelope { failures, ..envelope }.encode();
+                let again = Message { body, ..message.clone() };
+                self.queue
+                    .publish(&lane, &[again])
+                    .await
+                    .context("cannot publish a task for its next attempt")?;
+                acknowledge(delivery, task).await?;
+            }
+            Verdict::GiveUp { reasons } => {
+                self.give_up(task, &envelope.task, &reasons).await?;
+                delivery.dead_letter().await.context("cannot hand over a dead letter")?;
+            }
+        }
+        let (task, kind) = (task.id.clone(), task.kind.to_owned());
+        self.emit(&Event::Failed { task, kind, worker: self.name.clone(), attempt, reason, gave_up }).await;
+        Ok(())
+    }
+
+    /// The lane of a task's next attempt: the one that the coordinator gave it. People wait for searches.
+    fn lane_of(&self, task: &Task) -> Lane {
+        let urgency = if task.kind() == Kind::Search { Urgency::High } else { Urgency::Normal };
+        Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
+    }
+
+    /// Freezes the failure with the task itself, which no other place keeps, unless a decision stands already. After a retry it needs a new number.
+    async fn give_up(&self, task: &TaskName, value: &Task, reasons: &[String]) -> anyhow::Result<()> {
+        let detail = json!({ "kind": task.kind, "reasons": reasons, "task": value });
+        let newest = self.store.decision(&task.id).await.context("cannot read a decision")?;
+        match newest {
+            None => self.store.decide_once(&task.id, "failed", detail).await.map(|_| ()),
+            Some(decision) if Standing::of(Some(&decision.decision)) == Standing::Open => {
+                self.store.decide(&task.id, "failed", detail).await.map(|_| ())
+            }
+            Some(_) => Ok(()),
+        }
+        .context("cannot record that a task failed")
+    }
+
+    /// Events are hints: losing one costs nothing but a fresher display.
+    pub(super) async fn emit(&self, event: &Event) {
+        let Ok(body) = serde_json::to_vec(event) else { return };
+        if let Err(error) = self.queue.emit(&self.pipeline, &body).await {
+            tracing::debug!("cannot emit an event: {error}");
+        }
+    }
+}
+
+/// Too late is no harm: the effect exists, and whoever has the message now finds it done.
+pub(super) async fn acknowledge(delivery: Box<dyn Delivery>, task: &TaskName) -> anyhow::Result<()> {
+    if !delivery.acknowledge().await.context("cannot acknowledge a task")? {
+        tracing::info!(task = task.id, "acknowledged too late: the message was given to another worker");
+    }
+    Ok(())
+}
+
+/// A message that cannot be given back comes again by itself, only later.
+pub(super) async fn give_back(delivery: Box<dyn Delivery>, task: &TaskName) {
+    match delivery.give_back().await {
+        Ok(_) => tracing::info!(task = task.id, "given back"),
+        Err(error) => tracing::warn!(task = task.id, "cannot give a task back: {error}"),
+    }
+}

@@ -1,0 +1,293 @@
+//! One slot: takes a message, has it worked on, and does what [`crate::attempts`] decides.
+//!
+//! ```text
+//!   take ─► done, cancelled, given up? ──yes──────────────────────────────────────► acknowledge
+//!             │ no
+//!             ▼
+//!           compute ─► finished ─► marker (the only commit point) ─► event ───────► acknowledge
+//!                      failed ───► published again, with the reason ──────────────► acknowledge
+//!                      failed too often ─► decision `failed` with all reasons ────► dead letter
+//!                      told to stop ──────────────────────────────────────────────► give back
+//! ```
+//!
+//! Whatever goes wrong between two arrows, the message is still unacknowledged and comes again.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context;
+use metad2a_database::{Marker, now, random_id};
+use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_queue::{Class, Delivery, Lane, Subscription, Urgency};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempts::{Before, Failure};
+use crate::protocol::{Finished, Job};
+use crate::supervisor::child::{Compute, Ready, Signal};
+use crate::supervisor::desk::{Desk, TaskName, acknowledge, give_back};
+
+/// Progress is a hint for people: more often than this is noise on the broker.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A compute process that does not get ready so many times in a row never will.
+const MOST_FAILED_STARTS: u32 = 5;
+/// A machine that goes down tells all processes at once; the compute process may be the first to obey.
+const STOP_MAY_FOLLOW: Duration = Duration::from_millis(500);
+
+pub(super) struct Slot<C> {
+    desk: Desk,
+    lanes: Vec<Lane>,
+    compute: C,
+    notices: watch::Receiver<u64>,
+    stop: CancellationToken,
+}
+
+/// How the work on one message ended.
+enum Ended {
+    Finished(Box<Finished>),
+    Failed(Failure),
+    /// Decided or done elsewhere in the meantime.
+    Obsolete(&'static str),
+    Stopped,
+}
+
+impl<C: Compute> Slot<C> {
+    pub(super) fn new(
+        desk: Desk,
+        compute: C,
+        notices: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) -> Self {
+        // In the order of preference.
+        let lanes = [
+            (Class::Gpu, Urgency::High),
+            (Class::Cpu, Urgency::High),
+            (Class::Gpu, Urgency::Normal),
+            (Class::Cpu, Urgency::Normal),
+        ]
+        .map(|(class, urgency)| Lane::new(desk.pipeline.clone(), class, urgency))
+        .to_vec();
+        Self { desk, lanes, compute, notices, stop }
+    }
+
+    /// Works until told to stop. Ends with an error only where no waiting helps.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let outcome = self.work().await;
+        self.compute.kill().await;
+        if let Err(error) = &outcome {
+            tracing::error!(slot = self.desk.name, "the slot ends: {error:#}");
+        }
+        outcome
+    }
+
+    async fn work(&mut self) -> anyhow::Result<()> {
+        let mut pause = FIRST_PAUSE;
+        let mut failed_starts = 0;
+        let mut subscription: Option<Box<dyn Subscription>> = None;
+        while !self.stop.is_cancelled() {
+            // Before a task is taken, so that no task waits for it, and none is blamed.
+            let ready = tokio::select! {
+                ready = self.compute.ready() => ready,
+                () = self.stop.cancelled() => break,
+            };
+            let step = match ready {
+                Ok(ready) => {
+                    failed_starts = 0;
+                    self.take_and_handle(&mut subscription, &ready).await
+                }
+                Err(error) => {
+                    failed_starts += 1;
+                    if failed_starts == MOST_FAILED_STARTS {
+                        return Err(error);
+                    }
+                    Err(error)
+                }
+            };
+            match step {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(error) if is_hopeless(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(slot = self.desk.name, ?pause, "{error:#}; trying again after a pause");
+                    subscription = None;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.cancelled() => break,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_and_handle(
+        &mut self,
+        subscription: &mut Option<Box<dyn Subscription>>,
+        ready: &Ready,
+    ) -> anyhow::Result<()> {
+        if subscription.is_none() {
+            let fresh = self.desk.queue.subscribe(&self.lanes).await;
+            *subscription = Some(fresh.context("cannot subscribe to the queue")?);
+        }
+        let subscribed = subscription.as_mut().context("no subscription")?;
+        let delivery = tokio::select! {
+            taken = subscribed.take() => taken.context("cannot take a task from the queue")?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        self.handle(delivery, ready.clone()).await
+    }
+
+    async fn handle(&mut self, delivery: Box<dyn Delivery>, ready: Ready) -> anyhow::Result<()> {
+        let message = delivery.message().clone();
+        let envelope = match Envelope::decode(&message.body) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                tracing::error!(message = message.id, "{error}; it goes to the dead letters");
+                delivery.dead_letter().await.context("cannot hand over a dead letter")?;
+                return Ok(());
+            }
+        };
+        let task = TaskName { id: envelope.task.id(), kind: envelope.task.kind().name() };
+        if message.id != task.id {
+            // Whoever published it waits for another id: work under this one would be in vain, and asked for again.
+            tracing::error!(
+                message = message.id,
+                task = task.id,
+                "the message is of a version that gives this task another id; it goes to the dead letters"
+            );
+            delivery.dead_letter().await.context("cannot hand over a dead letter")?;
+            return Ok(());
+        }
+        match self.desk.standing(&task).await {
+            Ok(Before::Work) => {}
+            Ok(Before::Skip(why)) => {
+                tracing::info!(slot = self.desk.name, task = task.id, kind = task.kind, why, "nothing to do");
+                return acknowledge(delivery, &task).await;
+            }
+            Err(error) => {
+                // Dropped in the end anyhow; at once, others get it sooner.
+                give_back(delivery, &task).await;
+                return Err(error);
+            }
+        }
+        let attempt = envelope.failures.len() as u32 + 1;
+        tracing::info!(slot = self.desk.name, task = task.id, kind = task.kind, attempt, "started");
+        self.desk
+            .emit(&Event::Started {
+                task: task.id.clone(),
+                kind: task.kind.to_owned(),
+                worker: self.desk.name.clone(),
+            })
+            .await;
+        let started_at = now();
+        let clock = Instant::now();
+        let ended = match self.attempt(&task, &envelope).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                // Not the task's fault. The process may still be busy with it.
+                self.compute.kill().await;
+                give_back(delivery, &task).await;
+                return Err(error);
+            }
+        };
+        match ended {
+            Ended::Finished(finished) => {
+                let seconds = clock.elapsed().as_secs_f64();
+                let marker = Marker {
+                    kind: task.kind.to_owned(),
+                    id: task.id.clone(),
+                    execution_id: random_id(),
+                    worker: self.desk.name.clone(),
+                    attempt,
+                    files: finished.files,
+                    units: finished.units,
+                    device: ready.device,
+                    started_at,
+                    finished_at: now(),
+                    seconds,
+                    summary: serde_json::to_value(&finished.summary).context("a summary has no JSON form")?,
+                };
+                self.desk.finish(delivery, &task, envelope, &message, &marker).await
+            }
+            Ended::Failed(failure) => self.desk.failed(delivery, &task, envelope, &message, &failure).await,
+            Ended::Obsolete(why) => {
+                tracing::info!(slot = self.desk.name, task = task.id, why, "abandoned");
+                acknowledge(delivery, &task).await
+            }
+            Ended::Stopped => {
+                give_back(delivery, &task).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the task worked on until it ends in whatever way. Except after [`Ended::Finished`] and a reported failure,
+    /// the process is gone.
+    async fn attempt(&mut self, task: &TaskName, envelope: &Envelope) -> anyhow::Result<Ended> {
+        let job = Job { id: task.id.clone(), envelope: envelope.clone() };
+        self.compute.start(&job).await?;
+        let patience = Duration::from_secs(envelope.patience_seconds.max(1));
+        let mut last_emitted: Option<Instant> = None;
+        let mut deadline = Instant::now() + patience;
+        self.notices.mark_unchanged();
+        loop {
+            let stop = self.stop.clone();
+            let signal = {
+                let timer = pin!(tokio::time::sleep_until(deadline));
+                tokio::select! {
+                    // A stop has precedence over a process that died of the same signal.
+                    biased;
+                    () = stop.cancelled() => {
+                        self.compute.kill().await;
+                        return Ok(Ended::Stopped);
+                    }
+                    signal = self.compute.signal() => Some(signal),
+                    () = timer => None,
+                    Ok(()) = self.notices.changed() => {
+                        if let Before::Skip(why) = self.desk.standing(task).await? {
+                            self.compute.kill().await;
+                            return Ok(Ended::Obsolete(why));
+                        }
+                        continue;
+                    }
+                }
+            };
+            match signal {
+                Some(Signal::Progress { done, total }) => {
+                    deadline = Instant::now() + patience;
+                    if last_emitted.is_none_or(|emitted| emitted.elapsed() >= PROGRESS_EVERY) {
+                        last_emitted = Some(Instant::now());
+                        let (task, worker) = (task.id.clone(), self.desk.name.clone());
+                        self.desk.emit(&Event::Progress { task, worker, done, total }).await;
+                    }
+                }
+                Some(Signal::Finished(finished)) => return Ok(Ended::Finished(finished)),
+                Some(Signal::Failed { reason, permanent }) => {
+                    return Ok(Ended::Failed(Failure::Reported { reason, permanent }));
+                }
+                Some(Signal::Died { how, last_lines }) => {
+                    if tokio::time::timeout(STOP_MAY_FOLLOW, stop.cancelled()).await.is_ok() {
+                        return Ok(Ended::Stopped);
+                    }
+                    return Ok(Ended::Failed(Failure::Died { how, last_lines }));
+                }
+                None => {
+                    let last_lines = self.compute.kill().await;
+                    let seconds = patience.as_secs();
+                    return Ok(Ended::Failed(Failure::Stalled { seconds, last_lines }));
+                }
+            }
+        }
+    }
+}
+
+/// Errors of the queue that say themselves that waiting does not help. One of the store may concern a single object.
+fn is_hopeless(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<metad2a_queue::Error>())
+        .any(|error| !error.is_retryable())
+}
