@@ -1,0 +1,159 @@
+//! The command line: what a person can ask for.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage or configuration
+  3  finished, but some tasks were given up";
+
+/// Learns, once, from a database of datasets and trained networks, and then names the best networks for a new dataset
+/// in seconds.
+#[derive(Debug, Parser)]
+#[command(name = "metad2a", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Say more on standard error; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Form of the log on standard error.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: one JSON document on standard output.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Computes what a pipeline asks for and what is not there yet, and publishes a snapshot.
+    #[command(
+        after_help = "Examples:\n  metad2a run pipeline.yaml\n  metad2a run pipeline.yaml --workers 0 --format json"
+    )]
+    Run(Run),
+    /// Shows what `run` would do.
+    Plan(Plan),
+    /// Names the best cells for a dataset of yours, from the models of a published snapshot.
+    #[command(
+        after_help = "Example:\n  metad2a search --pipeline pipeline.yaml --dataset ./my-images --candidates 500 --top 10"
+    )]
+    Search(Search),
+    /// Lists published snapshots, or prints where the tables of one lie.
+    Snapshots(Snapshots),
+    /// Prints a completion script for your shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Where the pipeline is described, and what replaces its addresses for this process.
+#[derive(Debug, Args)]
+pub struct Pipeline {
+    /// The file that says what is computed.
+    #[arg(value_name = "PIPELINE", default_value = "pipeline.yaml")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub addresses: Addresses,
+}
+
+#[derive(Debug, Args)]
+pub struct Addresses {
+    /// Store in place of the file's `store`.
+    #[arg(long, env = "METAD2A_STORE", value_name = "URL")]
+    pub store: Option<String>,
+    /// Queue in place of the file's `queue`.
+    #[arg(long, env = "METAD2A_QUEUE", value_name = "URL", hide_env_values = true)]
+    pub queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    #[command(flatten)]
+    pub local: LocalWorkers,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+/// Workers that the coordinator starts as its own children.
+#[derive(Debug, Args)]
+pub struct LocalWorkers {
+    /// Compute slots of the local worker; 0 starts none. By default one a core on an embedded queue, none on a broker.
+    #[arg(long, value_name = "SLOTS")]
+    pub workers: Option<u32>,
+    /// Device of the local worker.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda:N")]
+    pub device: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
+    /// The pipeline whose published models are used.
+    #[arg(long, value_name = "PIPELINE", default_value = "pipeline.yaml")]
+    pub pipeline: PathBuf,
+    #[command(flatten)]
+    pub addresses: Addresses,
+    /// Your pictures: a file, folder or URL; several for IDX (pictures, labels) and CIFAR.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub dataset: Vec<String>,
+    /// Form of the pictures.
+    #[arg(long = "dataset-format", default_value = "image-folder", value_name = "FORMAT")]
+    pub dataset_format: String,
+    /// Distinct cells to generate before ranking.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=15_625))]
+    pub candidates: u32,
+    /// Cells to print.
+    #[arg(long, default_value_t = 10)]
+    pub top: usize,
+    /// Random sets of your pictures that are encoded and averaged over.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub sets: u32,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// No cell with more parameters at the pipeline's final recipe.
+    #[arg(long)]
+    pub max_parameters: Option<u64>,
+    /// No cell with more multiply-adds of one picture at the pipeline's final recipe.
+    #[arg(long)]
+    pub max_flops: Option<u64>,
+    /// Snapshot whose models are used; the newest by default.
+    #[arg(long, value_name = "NUMBER")]
+    pub snapshot: Option<u32>,
+    /// Device of the local worker.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda:N")]
+    pub device: String,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Print the files of this table of the newest snapshot, one a line.
+    #[arg(long, value_name = "TABLE")]
+    pub files_of: Option<String>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}

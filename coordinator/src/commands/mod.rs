@@ -1,0 +1,34 @@
+//! One function per subcommand.
+
+mod plan;
+mod run;
+mod search;
+mod snapshots;
+
+use clap::CommandFactory;
+
+use crate::Exit;
+use crate::cli::{Arguments, Command};
+
+pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(arguments) => run::run(arguments).await,
+        Command::Plan(arguments) => plan::plan(arguments).await,
+        Command::Search(arguments) => search::search(arguments).await,
+        Command::Snapshots(arguments) => snapshots::snapshots(arguments).await,
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Arguments::command(), "metad2a", &mut std::io::stdout());
+}
+
+/// Results go to standard output, everything else to standard error.
+#[expect(clippy::print_stdout, reason = "the result that the person asked for")]
+fn print(text: &str) {
+    println!("{}", text.trim_end());
+}

@@ -1,0 +1,178 @@
+//! `metad2a run`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::anyhow;
+use metad2a_database::{Access, Published, Store};
+use metad2a_pipeline::planner::{Existing, Outcome, Results, plan};
+use metad2a_pipeline::specification::Specification;
+use metad2a_pipeline::study::Study;
+use metad2a_queue::Leadership;
+
+use super::print;
+use crate::cli::{Format, LocalWorkers, Run};
+use crate::local_workers::{Launch, LocalWorker};
+use crate::progress::{Reporter, duration};
+use crate::publication::{RunFacts, publish};
+use crate::run::{Delivery, End, Leader, to_the_end};
+use crate::{Exit, ledger, project, report, sources};
+
+pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let mut facts = RunFacts {
+        run_id: metad2a_database::random_id(),
+        started_at: metad2a_database::now(),
+        tasks_done: 0,
+        tasks_failed: 0,
+    };
+    let project = project::load(&arguments.pipeline.file, &arguments.pipeline.addresses)?;
+    let study = sources::design(project.specification.clone()).await?;
+    let pipeline = &study.specification.name;
+    let store = Store::open(&study.specification.store, Access::ReadWrite).await?;
+    let queue = metad2a_queue::open(&study.specification.queue).await?;
+    let holder = format!("process {} on {}", std::process::id(), host());
+    let guard = match queue.lead(pipeline, &holder).await? {
+        Leadership::Held(guard) => guard,
+        Leadership::HeldBy(other) => {
+            eprintln!(
+                "metad2a: pipeline `{pipeline}` is being run by {other}; wait for it, or stop it first"
+            );
+            return Ok(Exit::NotLeader);
+        }
+    };
+    let mut reporter = Reporter::new();
+    let mut existing = ledger::read(&store).await?;
+    store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", project.text.into()).await?;
+
+    let end = match at_the_end_already(&study, &existing)? {
+        Some(end) => end,
+        None => {
+            let worker = start_worker(&study.specification, &arguments.local)?;
+            if let Some(worker) = &worker {
+                reporter.say(&format!("local worker: its log is {}", worker.log().display()));
+            }
+            let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(&study), worker).await?;
+            let end = tokio::select! {
+                end = to_the_end(&mut leader, &study, &mut existing, &mut reporter) => Some(end),
+                () = interrupted() => None,
+            };
+            leader.stop().await;
+            match end {
+                Some(end) => end?,
+                None => {
+                    reporter.finish();
+                    eprintln!(
+                        "metad2a: stopped; what is finished is kept, and the same command goes on from there"
+                    );
+                    return Ok(Exit::Failed);
+                }
+            }
+        }
+    };
+    reporter.finish();
+    let exit = match end {
+        End::Blocked { reason, problems, log } => {
+            for problem in &problems {
+                eprintln!("given up: {problem}");
+            }
+            let log = log.map_or_else(String::new, |log| format!("; the worker's log is `{log}`"));
+            Err(anyhow!("the pipeline cannot go on: {reason}{log}"))
+        }
+        End::Finished { results, problems } => {
+            facts.tasks_failed = problems.len() as u64;
+            facts.tasks_done = existing.count_done();
+            let published = publish(&store, &study, &existing, &results, &facts).await?;
+            let exit = if problems.is_empty() { Exit::Done } else { Exit::WithDeadLetters };
+            tell(&store, pipeline, published, problems, started, arguments.format).await?;
+            Ok(exit)
+        }
+    };
+    drop(guard);
+    queue.close().await?;
+    exit
+}
+
+/// A pipeline that is finished needs no worker.
+fn at_the_end_already(study: &Study, existing: &Existing) -> anyhow::Result<Option<End>> {
+    let plan = plan(study, existing)?;
+    Ok(match plan.outcome {
+        Outcome::Finished(results) => {
+            Some(End::Finished { results: Box::<Results>::from(results), problems: plan.problems })
+        }
+        Outcome::Blocked(_) | Outcome::Running => None,
+    })
+}
+
+async fn tell(
+    store: &Store,
+    pipeline: &str,
+    published: Published,
+    problems: Vec<String>,
+    started: Instant,
+    format: Format,
+) -> anyhow::Result<()> {
+    let (number, is_new) = match published {
+        Published::New(number) => (number, true),
+        Published::Unchanged(number) => (number, false),
+    };
+    let snapshot = store.snapshot(pipeline, number).await?;
+    let snapshot = snapshot.ok_or_else(|| anyhow!("snapshot {number} vanished from the store"))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let report = report::read(store, &snapshot, is_new, problems, seconds).await?;
+    match format {
+        Format::Json => print(&serde_json::to_string_pretty(&report)?),
+        Format::Table => {
+            print(&report::table(&report));
+            eprintln!("done in {}", duration(seconds));
+        }
+    }
+    Ok(())
+}
+
+/// The local worker, where one is wanted.
+fn start_worker(specification: &Specification, local: &LocalWorkers) -> anyhow::Result<Option<LocalWorker>> {
+    let embedded = specification.queue.strip_prefix("sqlite:").map(PathBuf::from);
+    let usual = if embedded.is_some() { cores() } else { 0 };
+    let slots = local.workers.unwrap_or(usual);
+    if slots == 0 {
+        return Ok(None);
+    }
+    // Beside the embedded queue, or wherever temporary files go.
+    let folder = match &embedded {
+        Some(queue) => queue.parent().unwrap_or(Path::new(".")).join("logs"),
+        None => std::env::temp_dir(),
+    };
+    let launch = Launch {
+        queue: specification.queue.clone(),
+        store: specification.store.clone(),
+        pipeline: specification.name.clone(),
+        device: local.device.clone(),
+        slots,
+        log: folder.join("worker.log"),
+    };
+    LocalWorker::start(launch).map(Some)
+}
+
+pub(super) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/etc/hostname")
+        .map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
+}
+
+/// SIGINT or SIGTERM.
+pub(super) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! `metad2a search`: the best cells for a dataset of the user's, from published models.
+//!
+//! The same tasks, store and worker as a run, on a queue of its own in a temporary folder: what was searched before is
+//! there at once.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use metad2a_database::{Access, ModelRecord, Snapshot, Store};
+use metad2a_pipeline::envelope::SourceAddress;
+use metad2a_pipeline::planner::Existing;
+use metad2a_pipeline::specification::Specification;
+use metad2a_pipeline::study::{IndexedSource, extraction_shards};
+use metad2a_pipeline::tasks::{
+    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Kind, Model, PicturesPerClass, Recipe, Search as SearchTask,
+    Summary, Task,
+};
+use metad2a_search_space::{Cell, MacroShape, flops, parameters};
+use serde::Serialize;
+
+use super::print;
+use super::run::{cores, interrupted};
+use crate::cli::{Format, Search};
+use crate::local_workers::{Launch, LocalWorker};
+use crate::publication::ModelConfig;
+use crate::run::{Delivery, Leader};
+use crate::{Exit, ledger, project, sources};
+
+/// All pictures of the user's dataset may be looked at: nothing is measured on it here.
+const EVERYTHING: Fractions = Fractions { train: 1.0, valid: 0.0, test: 0.0 };
+
+#[derive(Debug, Serialize)]
+struct Found {
+    dataset: Vec<String>,
+    classes: usize,
+    snapshot: u32,
+    drawn: u64,
+    valid: u64,
+    distinct: u64,
+    ranked: Vec<FoundCell>,
+}
+
+#[derive(Debug, Serialize)]
+struct FoundCell {
+    rank: usize,
+    arch_index: u16,
+    cell: Cell,
+    predicted_accuracy: f64,
+    predicted_accuracy_sd: f64,
+    params: u64,
+    flops: u64,
+}
+
+pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
+    let project = project::load(&arguments.pipeline, &arguments.addresses)?;
+    let specification = project.specification;
+    let here = std::env::current_dir().context("the current folder is gone")?;
+    let address = SourceAddress {
+        name: "your dataset".to_owned(),
+        format: arguments.dataset_format.clone(),
+        paths: arguments.dataset.iter().map(|path| project::absolute(path, &here)).collect(),
+    };
+    let source = sources::indexed(address).await?;
+    ensure!(source.classes.len() >= 2, "the dataset has {} class; a search needs at least 2", source.classes.len());
+    let store = Store::open(&specification.store, Access::ReadWrite).await?;
+    let snapshot = snapshot(&store, &specification.name, arguments.snapshot).await?;
+    let generator = published(&store, &snapshot, Model::Generator).await?;
+    let predictor = published(&store, &snapshot, Model::Predictor).await?;
+    let extractor = &generator.config.extractor;
+    let weights = sources::weights_sha256(&specification.extractor.weights)?;
+    ensure!(
+        weights == extractor.weights_sha256,
+        "the models of snapshot {} were trained on features of other weights (SHA-256 {}) than `{}`; point \
+         `extractor.weights` at those",
+        snapshot.number,
+        extractor.weights_sha256,
+        specification.extractor.weights
+    );
+    let plan = SearchPlan::new(&source, &generator, &predictor, &arguments);
+    let folder = temporary_folder()?;
+    let summary = carry_out(&plan, &source, &store, &specification, &arguments, folder.path()).await?;
+    let recipe = &generator.config.recipe;
+    let found = found(&arguments, &source, snapshot.number, recipe, summary)?;
+    match arguments.format {
+        Format::Json => print(&serde_json::to_string_pretty(&found)?),
+        Format::Table => print(&table(&found)),
+    }
+    Ok(Exit::Done)
+}
+
+async fn snapshot(store: &Store, pipeline: &str, number: Option<u32>) -> anyhow::Result<Snapshot> {
+    let found = match number {
+        Some(number) => store.snapshot(pipeline, number).await?,
+        None => store.current_snapshot(pipeline).await?,
+    };
+    found.ok_or_else(|| match number {
+        Some(number) => anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists them"),
+        None => anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one"),
+    })
+}
+
+/// A model of a snapshot, with all that is needed to use it.
+struct PublishedModel {
+    weights: Blob,
+    config: ModelConfig,
+}
+
+async fn published(store: &Store, snapshot: &Snapshot, model: Model) -> anyhow::Result<PublishedModel> {
+    let name = model.name();
+    let number = snapshot.number;
+    let id = snapshot.models.get(name).ok_or_else(|| anyhow!("snapshot {number} holds no {name}"))?;
+    let record: ModelRecord = store
+        .model(&snapshot.pipeline, name, id)
+        .await?
+        .ok_or_else(|| anyhow!("the {name} `{id}` of snapshot {number} is not in the store"))?;
+    let config = serde_json::from_value(record.config.clone())
+        .with_context(|| format!("the {name} of snapshot {number} has a configuration of another version"))?;
+    let path = format!("{}/models/{name}/{id}.safetensors", snapshot.pipeline);
+    Ok(PublishedModel { weights: Blob { path, sha256: record.sha256, bytes: record.bytes }, config })
+}
+
+/// The tasks of one search.
+struct SearchPlan {
+    extractions: Vec<ExtractFeatures>,
+    search: SearchTask,
+}
+
+impl SearchPlan {
+    fn new(
+        source: &IndexedSource,
+        generator: &PublishedModel,
+        predictor: &PublishedModel,
+        arguments: &Search,
+    ) -> Self {
+        let config = &generator.config;
+        let labels: Vec<u32> = source.classes.iter().map(|(label, _)| *label).collect();
+        let extractions = extraction_shards(
+            &source.content_id,
+            &labels,
+            EVERYTHING,
+            config.images_per_class,
+            config.classes_per_task,
+            &config.extractor,
+        );
+        let per_class = PicturesPerClass { train: config.images_per_class, valid: 0, test: 0 };
+        let dataset = Dataset {
+            source: source.content_id.clone(),
+            classes: labels.clone(),
+            per_class,
+            fractions: EVERYTHING,
+        };
+        let features = extractions.iter().map(|task| Task::ExtractFeatures(task.clone()).id()).collect();
+        let search = SearchTask {
+            dataset: dataset.id(),
+            source: source.content_id.clone(),
+            classes: labels,
+            features,
+            generator: generator.weights.clone(),
+            generator_settings: config.settings.clone(),
+            predictor: predictor.weights.clone(),
+            predictor_settings: predictor.config.settings.clone(),
+            candidates: arguments.candidates,
+            sets: arguments.sets,
+            seed: arguments.seed,
+            constraints: Constraints {
+                max_parameters: arguments.max_parameters,
+                max_flops: arguments.max_flops,
+            },
+            channels: config.recipe.channels,
+            cells_per_stage: config.recipe.cells_per_stage,
+            image_size: config.recipe.image_size,
+        };
+        Self { extractions, search }
+    }
+
+    /// Tasks that can run now and are not done; none once the search is.
+    fn open(&self, existing: &Existing) -> anyhow::Result<Vec<Task>> {
+        let mut open = Vec::new();
+        let extractions = self.extractions.iter().map(|task| Task::ExtractFeatures(task.clone()));
+        for task in extractions.chain([Task::Search(self.search.clone())]) {
+            let id = task.id();
+            if let Some(failure) = existing.failure(&id) {
+                bail!("the {} failed: {}", task.kind().name(), failure.last_reason());
+            }
+            let waits = task.kind() == Kind::Search && !open.is_empty();
+            if !existing.is_done(&id) && !waits {
+                open.push(task);
+            }
+        }
+        Ok(open)
+    }
+}
+
+/// Runs the tasks that are not done yet with a local worker.
+async fn carry_out(
+    plan: &SearchPlan,
+    source: &IndexedSource,
+    store: &Store,
+    specification: &Specification,
+    arguments: &Search,
+    folder: &std::path::Path,
+) -> anyhow::Result<Summary> {
+    let id = Task::Search(plan.search.clone()).id();
+    let mut existing = Existing::default();
+    for (kind, id) in plan.ids() {
+        if let Some(marker) = store.marker(kind.name(), &id).await? {
+            ledger::add_marker(&mut existing, marker)?;
+        }
+    }
+    if !existing.is_done(&id) {
+        let queue_url = format!("sqlite:{}", folder.join("queue.sqlite").display());
+        let queue = metad2a_queue::open(&queue_url).await?;
+        let worker = LocalWorker::start(Launch {
+            queue: queue_url,
+            store: specification.store.clone(),
+            pipeline: specification.name.clone(),
+            device: arguments.device.clone(),
+            slots: cores(),
+            log: folder.join("worker.log"),
+        })?;
+        let delivery = Delivery {
+            pipeline: specification.name.clone(),
+            sources: BTreeMap::from([(source.content_id.clone(), source.address.clone())]),
+            weights: BTreeMap::from([(
+                plan.extractions[0].extractor.weights_sha256.clone(),
+                specification.extractor.weights.clone(),
+            )]),
+            max_attempts: specification.patience.max_attempts,
+            patience_seconds: specification.patience.no_progress_seconds,
+        };
+        let mut leader = Leader::new(store.clone(), queue.clone(), delivery, Some(worker)).await?;
+        let worked = tokio::select! {
+            worked = work(plan, &mut leader, &mut existing, &id) => worked,
+            () = interrupted() => Err(anyhow!("stopped")),
+        };
+        leader.stop().await;
+        queue.close().await?;
+        worked?;
+    }
+    let done = existing.done(&id).context("the search is done")?;
+    Ok(done.summary.clone())
+}
+
+async fn work(plan: &SearchPlan, leader: &mut Leader, existing: &mut Existing, search: &str) -> anyhow::Result<()> {
+    while !existing.is_done(search) {
+        leader.publish(&plan.open(existing)?).await?;
+        leader.hear(existing).await?;
+    }
+    Ok(())
+}
+
+impl SearchPlan {
+    fn ids(&self) -> Vec<(Kind, String)> {
+        let extractions = self.extractions.iter().map(|task| Task::ExtractFeatures(task.clone()));
+        let all = extractions.chain([Task::Search(self.search.clone())]);
+        all.map(|task| (task.kind(), task.id())).collect()
+    }
+}
+
+fn temporary_folder() -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("metad2a-search-").tempdir().context("no temporary folder can be made")
+}
+
+fn found(
+    arguments: &Search,
+    source: &IndexedSource,
+    snapshot: u32,
+    recipe: &Recipe,
+    summary: Summary,
+) -> anyhow::Result<Found> {
+    let Summary::Search { drawn, valid, distinct, ranked } = summary else {
+        bail!("the marker of the search holds no ranking");
+    };
+    let shape = MacroShape {
+        channels: recipe.channels.into(),
+        cells_per_stage: recipe.cells_per_stage.into(),
+        image_size: recipe.image_size.into(),
+        classes: source.classes.len() as u64,
+    };
+    let ranked = ranked.into_iter().take(arguments.top).enumerate();
+    Ok(Found {
+        dataset: source.address.paths.clone(),
+        classes: source.classes.len(),
+        snapshot,
+        drawn,
+        valid,
+        distinct,
+        ranked: ranked
+            .map(|(position, ranked)| FoundCell {
+                rank: position + 1,
+                arch_index: ranked.cell.index().get(),
+                cell: ranked.cell,
+                predicted_accuracy: ranked.predicted_accuracy,
+                predicted_accuracy_sd: ranked.predicted_sd,
+                params: parameters(ranked.cell, shape),
+                flops: flops(ranked.cell, shape),
+            })
+            .collect(),
+    })
+}
+
+fn table(found: &Found) -> String {
+    let mut text = format!(
+        "{}: {} classes; models of snapshot {}; {} graphs drawn, {} of them cells, {} distinct\n\n",
+        found.dataset.join(", "),
+        found.classes,
+        found.snapshot,
+        found.drawn,
+        found.valid,
+        found.distinct
+    );
+    let _ = writeln!(
+        text,
+        "{:>4}{:>7}  {:<88}{:>14}{:>10}{:>12}",
+        "rank", "index", "cell", "predicted (%)", "params", "flops"
+    );
+    for cell in &found.ranked {
+        let predicted = format!("{:.1} ± {:.1}", cell.predicted_accuracy * 100.0, cell.predicted_accuracy_sd * 100.0);
+        let _ = writeln!(
+            text,
+            "{:>4}{:>7}  {:<88}{predicted:>14}{:>10}{:>12}",
+            cell.rank, cell.arch_index, cell.cell.to_string(), cell.params, cell.flops
+        );
+    }
+    if found.ranked.is_empty() {
+        text.push_str("No cell that keeps to the limits was drawn; loosen them.\n");
+    }
+    text
+}

@@ -1,0 +1,245 @@
+//! Publishes what a finished pipeline found as a snapshot: models first, then tables, then the manifest.
+//!
+//! Result files of workers are handed on as they are; a file that also holds rows which another task holds, or which
+//! the study does not ask for, is rewritten without them, so that no row is doubled.
+
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Context, anyhow};
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use metad2a_database::tables::{CurveRow, EvaluationRow, RunRow};
+use metad2a_database::{Checks, FileRef, Marker, ModelRecord, Published, SnapshotDraft, Store, TableRow};
+use metad2a_pipeline::ids::content_id;
+use metad2a_pipeline::planner::{Existing, ModelSelected, Results};
+use metad2a_pipeline::study::Study;
+use metad2a_pipeline::tasks::{Extractor, Kind, Model, ModelSettings, Recipe, Task};
+use serde::{Deserialize, Serialize};
+
+use self::rows::Searched;
+use crate::ledger::file_of;
+
+/// Raised by hand when the derived rows change for equal results.
+const SEMANTICS: u32 = 1;
+/// Requests to the store at a time.
+const CONCURRENT_REQUESTS: usize = 16;
+
+/// What is kept beside a published model: all that a search needs to use it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ModelConfig {
+    pub(crate) settings: ModelSettings,
+    pub(crate) extractor: Extractor,
+    /// Pictures of each class whose features are extracted.
+    pub(crate) images_per_class: u32,
+    pub(crate) classes_per_task: u32,
+    /// Shape at which costs are counted.
+    pub(crate) recipe: Recipe,
+}
+
+/// The run that publishes.
+#[derive(Debug, Clone)]
+pub(crate) struct RunFacts {
+    pub(crate) run_id: String,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) tasks_done: u64,
+    pub(crate) tasks_failed: u64,
+}
+
+/// Names everything that a snapshot is made of.
+fn inputs_id(study: &Study, results: &Results) -> String {
+    let searches: Vec<(&str, &[String])> =
+        results.searches.iter().map(|search| (search.task.as_str(), search.evaluations.as_slice())).collect();
+    let models = (&results.generator.checkpoint.sha256, &results.predictor.checkpoint.sha256);
+    content_id("snapshot", SEMANTICS, &(study.id(), &results.training_set, models, searches))
+}
+
+/// Publishes the results, unless the current snapshot is made of the same.
+pub(crate) async fn publish(
+    store: &Store,
+    study: &Study,
+    existing: &Existing,
+    results: &Results,
+    run: &RunFacts,
+) -> anyhow::Result<Published> {
+    let pipeline = &study.specification.name;
+    let inputs_id = inputs_id(study, results);
+    let current = store.current_snapshot(pipeline).await?;
+    if let Some(current) = current.as_ref().filter(|current| current.inputs_id == inputs_id) {
+        return Ok(Published::Unchanged(current.number));
+    }
+    let generator = put_model(store, study, Model::Generator, &results.generator).await?;
+    let predictor = put_model(store, study, Model::Predictor, &results.predictor).await?;
+    let models = [(generator, &results.generator), (predictor, &results.predictor)];
+
+    let mut tables = Tables { store, files: BTreeMap::new() };
+    let wanted = wanted_units(study, existing, results);
+    let evaluations = tables.add_evaluations(&wanted).await?;
+    tables.add_features(study).await?;
+    let datasets = rows::datasets(study, existing, &evaluations);
+    tables.add("architectures", &rows::architectures(study, &datasets)).await?;
+    tables.add("datasets", &datasets).await?;
+    tables.add("models", &rows::models(&models)).await?;
+    tables.add("training_metrics", &rows::training_metrics(results)).await?;
+    let markers =
+        markers(store, Kind::Search, results.searches.iter().map(|search| search.task.clone())).await?;
+    let mut searched = Vec::new();
+    for (search, marker) in results.searches.iter().zip(&markers) {
+        let done = existing.done(&search.task).context("a search of the results is done")?;
+        searched.push(Searched { search, marker, summary: &done.summary });
+    }
+    tables.add("searches", &rows::searches(study, results, &searched)).await?;
+    tables.add("candidates", &rows::candidates(study, &searched, &evaluations)).await?;
+    let mut runs = match &current {
+        Some(current) => store.read_table::<RunRow>(current).await?,
+        None => Vec::new(),
+    };
+    runs.push(run_row(study, run));
+    tables.add("runs", &runs).await?;
+
+    let units: u64 = wanted.values().map(|units| units.len() as u64).sum();
+    let draft = SnapshotDraft {
+        pipeline: pipeline.clone(),
+        inputs_id,
+        tables: tables.files,
+        models: models.iter().map(|(record, _)| (record.model.clone(), record.sha256.clone())).collect(),
+        notes: Vec::new(),
+    };
+    let checks =
+        Checks { expected_rows: BTreeMap::from([("evaluations".to_owned(), units)]), violations: Vec::new() };
+    Ok(store.publish(draft, &checks).await?)
+}
+
+fn run_row(study: &Study, run: &RunFacts) -> RunRow {
+    RunRow {
+        run_id: run.run_id.clone(),
+        pipeline: study.specification.name.clone(),
+        specification_id: content_id("specification", 1, &study.specification),
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: run.started_at,
+        finished_at: Some(metad2a_database::now()),
+        tasks_done: run.tasks_done as i64,
+        tasks_failed: run.tasks_failed as i64,
+        outcome: if run.tasks_failed == 0 { "done" } else { "done-with-failures" }.to_owned(),
+    }
+}
+
+async fn put_model(
+    store: &Store,
+    study: &Study,
+    model: Model,
+    selected: &ModelSelected,
+) -> anyhow::Result<ModelRecord> {
+    let specification = &study.specification;
+    let training = match model {
+        Model::Generator => &specification.generator,
+        Model::Predictor => &specification.predictor,
+    };
+    let config = ModelConfig {
+        settings: training.settings.clone(),
+        extractor: study.extractor.clone(),
+        images_per_class: specification.extractor.images_per_class,
+        classes_per_task: specification.extractor.classes_per_task,
+        recipe: specification.recipe(&specification.search.recipe).clone(),
+    };
+    let weights = store.get_data(&file_of(&selected.checkpoint)).await?;
+    let mut record = ModelRecord::of(model.name(), selected.round, serde_json::to_value(config)?, &weights);
+    record.metrics.clone_from(&selected.metrics);
+    store.put_model(&specification.name, &record, weights).await?;
+    // The same weights keep the record that they were first stored with.
+    let stored = store.model(&specification.name, model.name(), &record.sha256).await?;
+    stored.ok_or_else(|| anyhow!("the record of the {} vanished from the store", model.name()))
+}
+
+/// Task id → the units whose rows are taken from it.
+fn wanted_units(study: &Study, existing: &Existing, results: &Results) -> BTreeMap<String, BTreeSet<String>> {
+    let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut bundles = study.bundles.clone();
+    for search in &results.searches {
+        let mut cells = search.random.clone();
+        cells.extend(
+            search.chosen.iter().map(|ranked| ranked.cell).filter(|cell| !search.random.contains(cell)),
+        );
+        bundles.extend(study.measurement(&search.dataset, &cells));
+    }
+    for bundle in &bundles {
+        for unit in &bundle.units {
+            let unit = bundle.unit_id(unit);
+            if let Some(task) = existing.holder_of(&unit) {
+                wanted.entry(task.to_owned()).or_default().insert(unit);
+            }
+        }
+    }
+    wanted
+}
+
+async fn markers(
+    store: &Store,
+    kind: Kind,
+    ids: impl Iterator<Item = String>,
+) -> anyhow::Result<Vec<Marker>> {
+    futures::stream::iter(ids)
+        .map(|id| async move {
+            let marker = store.marker(kind.name(), &id).await?;
+            marker.ok_or_else(|| anyhow!("the marker of {} task `{id}` vanished from the store", kind.name()))
+        })
+        .buffered(CONCURRENT_REQUESTS)
+        .try_collect()
+        .await
+}
+
+/// Files by table, as a draft wants them.
+struct Tables<'a> {
+    store: &'a Store,
+    files: BTreeMap<String, Vec<FileRef>>,
+}
+
+impl Tables<'_> {
+    async fn add<T: TableRow>(&mut self, table: &str, rows: &[T]) -> anyhow::Result<()> {
+        let file = self.store.put_rows(table, rows).await?;
+        self.files.entry(table.to_owned()).or_default().push(file);
+        Ok(())
+    }
+
+    /// Adds `evaluations` and `curves`; the wanted rows of the former, which later tables are derived from.
+    async fn add_evaluations(
+        &mut self,
+        wanted: &BTreeMap<String, BTreeSet<String>>,
+    ) -> anyhow::Result<Vec<EvaluationRow>> {
+        let mut all = Vec::new();
+        for marker in markers(self.store, Kind::Evaluate, wanted.keys().cloned()).await? {
+            let units = &wanted[&marker.id];
+            let evaluations: Vec<FileRef> = marker.files_of("evaluations").cloned().collect();
+            let curves: Vec<FileRef> = marker.files_of("curves").cloned().collect();
+            let mut rows: Vec<EvaluationRow> = self.store.read_files(&evaluations).await?;
+            if marker.units.iter().all(|unit| units.contains(unit)) {
+                self.files.entry("evaluations".to_owned()).or_default().extend(evaluations);
+                self.files.entry("curves".to_owned()).or_default().extend(curves);
+            } else {
+                rows.retain(|row| units.contains(&row.unit_id));
+                let mut points: Vec<CurveRow> = self.store.read_files(&curves).await?;
+                points.retain(|row| units.contains(&row.unit_id));
+                self.add("evaluations", &rows).await?;
+                self.add("curves", &points).await?;
+            }
+            all.extend(rows);
+        }
+        Ok(all)
+    }
+
+    async fn add_features(&mut self, study: &Study) -> anyhow::Result<()> {
+        let ids = study.extractions.iter().map(|extraction| Task::ExtractFeatures(extraction.clone()).id());
+        let mut found: HashMap<String, FileRef> = HashMap::new();
+        for id in ids {
+            // A failed extraction has none, and its datasets were left out.
+            if let Some(marker) = self.store.marker(Kind::ExtractFeatures.name(), &id).await? {
+                found.extend(marker.files_of("features").map(|file| (file.sha256.clone(), file.clone())));
+            }
+        }
+        let mut files: Vec<FileRef> = found.into_values().collect();
+        files.sort_by(|a, b| a.sha256.cmp(&b.sha256));
+        self.files.entry("features".to_owned()).or_default().extend(files);
+        Ok(())
+    }
+}
