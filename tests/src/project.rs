@@ -1,0 +1,129 @@
+//! A small pipeline in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::{idx_images, idx_labels};
+
+/// Small enough for a test, with every stage: two meta-training datasets, one for validation, one target.
+const PIPELINE: &str = r"
+version: 1
+name: small
+seed: 7
+store: file:store
+queue: sqlite:queue.sqlite
+sources:
+  shapes: { format: idx, paths: [shapes-images, shapes-labels], use: meta }
+  others: { format: idx, paths: [others-images, others-labels], use: target }
+extractor: { kind: efficientnet-lite0, weights: WEIGHTS, image_size: 32, images_per_class: 4, classes_per_task: 5 }
+datasets:
+  class_shares: { train: 0.6, valid: 0.4, test: 0.0 }
+  meta_train: { count: 2, least_classes: 3, most_classes: 4, pictures_per_class: { train: 8, valid: 4 } }
+  meta_valid: { count: 1, least_classes: 3, most_classes: 3, pictures_per_class: { train: 8, valid: 4 } }
+  target_pictures_per_class: { train: 8, valid: 4, test: 4 }
+recipes:
+  tiny:
+    epochs: 2
+    batch_size: 16
+    channels: 4
+    cells_per_stage: 1
+    image_size: 8
+    augmentation: { horizontal_flip: false, crop_padding: 1 }
+evaluations: { recipe: tiny, anchors: 2, cells_per_dataset: 2, bundle: 2 }
+models:
+  generator: { hidden: 8, latent: 8, batch_size: 4, images_per_class: 2, rounds: 2, steps_per_round: 2, validate_every: 1 }
+  predictor: { hidden: 8, latent: 8, batch_size: 4, images_per_class: 2, rounds: 2, steps_per_round: 2, validate_every: 1 }
+search: { recipe: tiny, candidates: 6, chosen: 2, random: 2, sets: 2 }
+";
+
+/// The folder of the project's sources.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
+}
+
+/// A built program, beside the folder of this test.
+///
+/// # Panics
+/// If it is not built.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let program = profile.join(name);
+    assert!(program.exists(), "`{}` is not built; `cargo build --workspace` builds it", program.display());
+    program
+}
+
+/// The pipeline with its pictures; the folder goes away with it.
+#[derive(Debug)]
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Default for Project {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Project {
+    /// # Panics
+    /// If the folder cannot be written.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let project = Self { folder };
+        project.write("shapes-images", &idx_images(10, 24));
+        project.write("shapes-labels", &idx_labels(10, 24));
+        project.write("others-images", &idx_images(4, 40));
+        project.write("others-labels", &idx_labels(4, 40));
+        let weights = repository().join(".weights/efficientnet-lite0.safetensors");
+        let text = PIPELINE.replace("WEIGHTS", &weights.display().to_string());
+        project.write("pipeline.yaml", text.as_bytes());
+        project
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.path().join(name), content).expect("a file in a temporary folder");
+    }
+
+    /// Changes the specification.
+    ///
+    /// # Panics
+    /// If it does not hold `from`.
+    pub fn edit(&self, from: &str, to: &str) {
+        let file = self.path().join("pipeline.yaml");
+        let text = std::fs::read_to_string(&file).expect("the specification");
+        assert!(text.contains(from), "the specification has no `{from}`");
+        self.write("pipeline.yaml", text.replace(from, to).as_bytes());
+    }
+
+    /// `metad2a` in the project's folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("metad2a"));
+        command.current_dir(self.path()).args(arguments).env_remove("METAD2A_STORE").env_remove("METAD2A_QUEUE");
+        command
+    }
+
+    /// Runs `metad2a` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program starts")
+    }
+
+    /// Address of the store, for reading the tables.
+    pub fn store(&self) -> String {
+        format!("file:{}", self.path().join("store").display())
+    }
+
+    /// The worker's log, for messages of failed tests.
+    pub fn worker_log(&self) -> String {
+        std::fs::read_to_string(self.path().join("logs/worker.log")).unwrap_or_default()
+    }
+}

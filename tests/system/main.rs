@@ -1,0 +1,8 @@
+//! The whole system through its programs: calm runs, killed runs, bad input, and what a person reads.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
+mod command_line;
+mod data;
+mod killed;
+mod runs;
