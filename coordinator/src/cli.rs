@@ -91,7 +91,8 @@ pub struct Run {
 /// Workers that the coordinator starts as its own children.
 #[derive(Debug, Args)]
 pub struct LocalWorkers {
-    /// Compute slots of the local worker; 0 starts none. By default one a core on an embedded queue, none on a broker.
+    /// Compute slots of the local worker; 0 starts none. By default, on an embedded queue, one for each card, or each
+    /// core where there is none; on a broker no local worker.
     #[arg(long, value_name = "SLOTS")]
     pub workers: Option<u32>,
     /// Device of the local worker.

@@ -19,7 +19,8 @@ pub(crate) struct Launch {
     pub(crate) store: String,
     pub(crate) pipeline: String,
     pub(crate) device: String,
-    pub(crate) slots: u32,
+    /// As many as the worker thinks right for its device where absent.
+    pub(crate) slots: Option<u32>,
     pub(crate) log: PathBuf,
 }
 
@@ -74,14 +75,8 @@ fn spawn(launch: &Launch) -> anyhow::Result<(Child, Option<ChildStdin>)> {
     let log = std::fs::File::options().create(true).append(true).open(&launch.log);
     let log = log.with_context(|| format!("`{}` cannot be written", launch.log.display()))?;
     let mut child = Command::new(&program)
-        .args([
-            "--pipeline",
-            &launch.pipeline,
-            "--device",
-            &launch.device,
-            "--slots",
-            &launch.slots.to_string(),
-        ])
+        .args(["--pipeline", &launch.pipeline, "--device", &launch.device])
+        .args(["--slots", &launch.slots.map_or_else(|| "auto".to_owned(), |slots| slots.to_string())])
         .arg("--exit-with-parent")
         // Addresses may hold user names; other users of the machine read argument lists, not environments.
         .env("METAD2A_QUEUE", &launch.queue)

@@ -9,7 +9,7 @@ use crate::cli::Addresses;
 
 /// A file that cannot be read at all.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("`{}` cannot be read; name the pipeline's file", file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
 }

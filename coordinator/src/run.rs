@@ -19,7 +19,7 @@ use metad2a_database::Store;
 use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress};
 use metad2a_pipeline::planner::{Existing, Outcome, Plan, Results, plan};
 use metad2a_pipeline::study::Study;
-use metad2a_pipeline::tasks::{Kind, Task};
+use metad2a_pipeline::tasks::Task;
 use metad2a_queue::{Class, Events, Lane, Message, Queue, Urgency};
 
 use crate::dispatch::Dispatch;
@@ -58,7 +58,7 @@ impl Delivery {
     }
 
     fn lane(&self, task: &Task) -> Lane {
-        let urgency = if task.kind() == Kind::Search { Urgency::High } else { Urgency::Normal };
+        let urgency = if task.kind().is_urgent() { Urgency::High } else { Urgency::Normal };
         Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
     }
 

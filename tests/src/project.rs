@@ -37,6 +37,9 @@ search: { recipe: tiny, candidates: 6, chosen: 2, random: 2, sets: 2 }
 ";
 
 /// The folder of the project's sources.
+///
+/// # Panics
+/// Never: the tests lie in the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
 }
@@ -105,7 +108,11 @@ impl Project {
     /// `metad2a` in the project's folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("metad2a"));
-        command.current_dir(self.path()).args(arguments).env_remove("METAD2A_STORE").env_remove("METAD2A_QUEUE");
+        command
+            .current_dir(self.path())
+            .args(arguments)
+            .env_remove("METAD2A_STORE")
+            .env_remove("METAD2A_QUEUE");
         command
     }
 

@@ -62,7 +62,8 @@ fn a_plan_shows_what_is_left_and_writes_nothing() {
 #[ignore = "needs the built programs: scripts/test.sh"]
 fn a_search_without_a_snapshot_says_what_to_do() {
     let project = Project::new();
-    let output = project.run(&["search", "--dataset", "others-images", "others-labels", "--dataset-format", "idx"]);
+    let output =
+        project.run(&["search", "--dataset", "others-images", "others-labels", "--dataset-format", "idx"]);
     insta::assert_snapshot!(transcript(&project, &output), @"");
 }
 

@@ -53,7 +53,11 @@ async fn after_kill_9_at_random_moments_the_tables_are_those_of_a_calm_run() {
             coordinator.wait().unwrap();
             let gone = Instant::now() + Duration::from_secs(20);
             while !processes_of(&killed).is_empty() {
-                assert!(Instant::now() < gone, "workers outlive their coordinator: {:?}", processes_of(&killed));
+                assert!(
+                    Instant::now() < gone,
+                    "workers outlive their coordinator: {:?}",
+                    processes_of(&killed)
+                );
                 std::thread::sleep(Duration::from_millis(20));
             }
         } else {

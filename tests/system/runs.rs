@@ -78,7 +78,8 @@ fn a_search_names_cells_for_a_dataset_of_the_users() {
     let found = json(&project, &search);
     let ranked = found["ranked"].as_array().unwrap();
     assert!((1..=3).contains(&ranked.len()), "{found}");
-    let predicted: Vec<f64> = ranked.iter().map(|cell| cell["predicted_accuracy"].as_f64().unwrap()).collect();
+    let predicted: Vec<f64> =
+        ranked.iter().map(|cell| cell["predicted_accuracy"].as_f64().unwrap()).collect();
     assert!(predicted.is_sorted_by(|better, worse| better >= worse), "{predicted:?}");
     assert_eq!(json(&project, &search), found, "the same search gives the same cells");
 }

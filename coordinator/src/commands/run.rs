@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use metad2a_database::{Access, Published, Store};
-use metad2a_pipeline::planner::{Existing, Outcome, Results, plan};
+use metad2a_pipeline::planner::{Existing, Outcome, plan};
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::Study;
 use metad2a_queue::Leadership;
@@ -45,30 +45,26 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
     let mut existing = ledger::read(&store).await?;
     store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", project.text.into()).await?;
 
-    let end = match at_the_end_already(&study, &existing)? {
-        Some(end) => end,
-        None => {
-            let worker = start_worker(&study.specification, &arguments.local)?;
-            if let Some(worker) = &worker {
-                reporter.say(&format!("local worker: its log is {}", worker.log().display()));
-            }
-            let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(&study), worker).await?;
-            let end = tokio::select! {
-                end = to_the_end(&mut leader, &study, &mut existing, &mut reporter) => Some(end),
-                () = interrupted() => None,
-            };
-            leader.stop().await;
-            match end {
-                Some(end) => end?,
-                None => {
-                    reporter.finish();
-                    eprintln!(
-                        "metad2a: stopped; what is finished is kept, and the same command goes on from there"
-                    );
-                    return Ok(Exit::Failed);
-                }
-            }
+    let end = if let Some(end) = at_the_end_already(&study, &existing)? {
+        end
+    } else {
+        let worker = start_worker(&study.specification, &arguments.local)?;
+        if let Some(worker) = &worker {
+            reporter.say(&format!("local worker: its log is {}", worker.log().display()));
         }
+        let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(&study), worker).await?;
+        let end = tokio::select! {
+            end = to_the_end(&mut leader, &study, &mut existing, &mut reporter) => Some(end),
+            () = interrupted() => None,
+        };
+        leader.stop().await;
+        let Some(end) = end else {
+            reporter.finish();
+            queue.close().await?;
+            eprintln!("metad2a: stopped; what is finished is kept, and the same command goes on from there");
+            return Ok(Exit::Failed);
+        };
+        end?
     };
     reporter.finish();
     let exit = match end {
@@ -88,7 +84,7 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
             Ok(exit)
         }
     };
-    drop(guard);
+    guard.release().await;
     queue.close().await?;
     exit
 }
@@ -97,9 +93,7 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
 fn at_the_end_already(study: &Study, existing: &Existing) -> anyhow::Result<Option<End>> {
     let plan = plan(study, existing)?;
     Ok(match plan.outcome {
-        Outcome::Finished(results) => {
-            Some(End::Finished { results: Box::<Results>::from(results), problems: plan.problems })
-        }
+        Outcome::Finished(results) => Some(End::Finished { results, problems: plan.problems }),
         Outcome::Blocked(_) | Outcome::Running => None,
     })
 }
@@ -133,9 +127,11 @@ async fn tell(
 /// The local worker, where one is wanted.
 fn start_worker(specification: &Specification, local: &LocalWorkers) -> anyhow::Result<Option<LocalWorker>> {
     let embedded = specification.queue.strip_prefix("sqlite:").map(PathBuf::from);
-    let usual = if embedded.is_some() { cores() } else { 0 };
-    let slots = local.workers.unwrap_or(usual);
-    if slots == 0 {
+    let wanted = match local.workers {
+        Some(slots) => slots > 0,
+        None => embedded.is_some(),
+    };
+    if !wanted {
         return Ok(None);
     }
     // Beside the embedded queue, or wherever temporary files go.
@@ -148,14 +144,10 @@ fn start_worker(specification: &Specification, local: &LocalWorkers) -> anyhow::
         store: specification.store.clone(),
         pipeline: specification.name.clone(),
         device: local.device.clone(),
-        slots,
+        slots: local.workers,
         log: folder.join("worker.log"),
     };
     LocalWorker::start(launch).map(Some)
-}
-
-pub(super) fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
 fn host() -> String {

@@ -13,14 +13,14 @@ use metad2a_pipeline::planner::Existing;
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::{IndexedSource, extraction_shards};
 use metad2a_pipeline::tasks::{
-    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Kind, Model, PicturesPerClass, Recipe, Search as SearchTask,
-    Summary, Task,
+    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Kind, Model, PicturesPerClass, Recipe,
+    Search as SearchTask, Summary, Task,
 };
 use metad2a_search_space::{Cell, MacroShape, flops, parameters};
 use serde::Serialize;
 
 use super::print;
-use super::run::{cores, interrupted};
+use super::run::interrupted;
 use crate::cli::{Format, Search};
 use crate::local_workers::{Launch, LocalWorker};
 use crate::publication::ModelConfig;
@@ -62,7 +62,11 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
         paths: arguments.dataset.iter().map(|path| project::absolute(path, &here)).collect(),
     };
     let source = sources::indexed(address).await?;
-    ensure!(source.classes.len() >= 2, "the dataset has {} class; a search needs at least 2", source.classes.len());
+    ensure!(
+        source.classes.len() >= 2,
+        "the dataset has {} class; a search needs at least 2",
+        source.classes.len()
+    );
     let store = Store::open(&specification.store, Access::ReadWrite).await?;
     let snapshot = snapshot(&store, &specification.name, arguments.snapshot).await?;
     let generator = published(&store, &snapshot, Model::Generator).await?;
@@ -95,7 +99,9 @@ async fn snapshot(store: &Store, pipeline: &str, number: Option<u32>) -> anyhow:
         None => store.current_snapshot(pipeline).await?,
     };
     found.ok_or_else(|| match number {
-        Some(number) => anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists them"),
+        Some(number) => {
+            anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists them")
+        }
         None => anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one"),
     })
 }
@@ -216,7 +222,7 @@ async fn carry_out(
             store: specification.store.clone(),
             pipeline: specification.name.clone(),
             device: arguments.device.clone(),
-            slots: cores(),
+            slots: None,
             log: folder.join("worker.log"),
         })?;
         let delivery = Delivery {
@@ -230,19 +236,24 @@ async fn carry_out(
             patience_seconds: specification.patience.no_progress_seconds,
         };
         let mut leader = Leader::new(store.clone(), queue.clone(), delivery, Some(worker)).await?;
-        let worked = tokio::select! {
-            worked = work(plan, &mut leader, &mut existing, &id) => worked,
+        let outcome = tokio::select! {
+            outcome = work(plan, &mut leader, &mut existing, &id) => outcome,
             () = interrupted() => Err(anyhow!("stopped")),
         };
         leader.stop().await;
         queue.close().await?;
-        worked?;
+        outcome?;
     }
     let done = existing.done(&id).context("the search is done")?;
     Ok(done.summary.clone())
 }
 
-async fn work(plan: &SearchPlan, leader: &mut Leader, existing: &mut Existing, search: &str) -> anyhow::Result<()> {
+async fn work(
+    plan: &SearchPlan,
+    leader: &mut Leader,
+    existing: &mut Existing,
+    search: &str,
+) -> anyhow::Result<()> {
     while !existing.is_done(search) {
         leader.publish(&plan.open(existing)?).await?;
         leader.hear(existing).await?;
@@ -316,11 +327,16 @@ fn table(found: &Found) -> String {
         "rank", "index", "cell", "predicted (%)", "params", "flops"
     );
     for cell in &found.ranked {
-        let predicted = format!("{:.1} ± {:.1}", cell.predicted_accuracy * 100.0, cell.predicted_accuracy_sd * 100.0);
+        let predicted =
+            format!("{:.1} ± {:.1}", cell.predicted_accuracy * 100.0, cell.predicted_accuracy_sd * 100.0);
         let _ = writeln!(
             text,
             "{:>4}{:>7}  {:<88}{predicted:>14}{:>10}{:>12}",
-            cell.rank, cell.arch_index, cell.cell.to_string(), cell.params, cell.flops
+            cell.rank,
+            cell.arch_index,
+            cell.cell.to_string(),
+            cell.params,
+            cell.flops
         );
     }
     if found.ranked.is_empty() {

@@ -74,8 +74,8 @@ fn gzip(content: &[u8]) -> Vec<u8> {
 }
 
 fn parquet(rows: &[(Option<Vec<u8>>, i64)], names: Option<&str>) -> Vec<u8> {
-    let bytes = BinaryArray::from_iter(rows.iter().map(|(bytes, _)| bytes.as_deref()));
-    let paths = StringArray::from_iter(rows.iter().map(|_| None::<&str>));
+    let bytes: BinaryArray = rows.iter().map(|(bytes, _)| bytes.as_deref()).collect();
+    let paths: StringArray = rows.iter().map(|_| None::<&str>).collect();
     let fields = Fields::from(vec![
         Field::new("bytes", DataType::Binary, true),
         Field::new("path", DataType::Utf8, true),

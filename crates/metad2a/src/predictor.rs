@@ -189,7 +189,7 @@ impl Predictor {
     pub fn predict(&self, sets: &SetBatch, cells: &[Cell]) -> Result<Vec<Vec<f64>>> {
         let _guard = tch::no_grad_guard();
         if cells.is_empty() {
-            return Ok(Vec::new());
+            return Ok(vec![Vec::new(); sets.count()]);
         }
         let datasets = self.encode_sets(sets)?;
         let graphs = GraphBatch::of_cells(cells, &self.config, self.parameters.device())?;

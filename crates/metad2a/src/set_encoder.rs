@@ -28,6 +28,11 @@ impl SetBatch {
         Self { features, classes, classes_in_all }
     }
 
+    /// The number of datasets.
+    pub fn count(&self) -> usize {
+        self.classes.len()
+    }
+
     /// Datasets of equal numbers of classes: (datasets, classes, pictures, width), f32, on the model's device.
     pub fn of_tensor(features: &Tensor) -> Result<Self> {
         let size = features.size();

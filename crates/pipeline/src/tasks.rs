@@ -45,6 +45,11 @@ impl Kind {
         }
     }
 
+    /// Somebody waits for the answer: such tasks go before all others.
+    pub fn is_urgent(self) -> bool {
+        self == Self::Search
+    }
+
     /// Raised by hand when the code's results for this kind change; part of every id of the kind.
     pub fn semantics(self) -> u32 {
         match self {

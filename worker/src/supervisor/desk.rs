@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use metad2a_database::{Commit, Marker, Store};
 use metad2a_pipeline::envelope::{Envelope, Event};
-use metad2a_pipeline::tasks::{Kind, Task};
+use metad2a_pipeline::tasks::Task;
 use metad2a_queue::{Class, Delivery, Lane, Message, Queue, Urgency};
 use serde_json::json;
 
@@ -177,7 +177,7 @@ impl Desk {
 
     /// The lane of a task's next attempt: the one that the coordinator gave it. People wait for searches.
     fn lane_of(&self, task: &Task) -> Lane {
-        let urgency = if task.kind() == Kind::Search { Urgency::High } else { Urgency::Normal };
+        let urgency = if task.kind().is_urgent() { Urgency::High } else { Urgency::Normal };
         Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
     }
 
