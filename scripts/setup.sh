@@ -15,6 +15,7 @@ need c++ g++
 need make make
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if $with_tests; then python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); fi
 [ -d /etc/ssl/certs ] && [ -n "$(ls -A /etc/ssl/certs 2>/dev/null)" ] || missing+=(ca-certificates)
 
 if [ ${#missing[@]} -gt 0 ]; then

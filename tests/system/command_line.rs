@@ -21,7 +21,10 @@ fn transcript(project: &Project, output: &Output) -> String {
 fn a_missing_file_is_named() {
     let project = Project::new();
     let output = project.run(&["run", "nightly.yaml"]);
-    insta::assert_snapshot!(transcript(&project, &output), @"");
+    insta::assert_snapshot!(transcript(&project, &output), @"
+    exit code 2
+    metad2a: `nightly.yaml` cannot be read; name the pipeline's file: No such file or directory (os error 2)
+    ");
 }
 
 #[test]
@@ -32,7 +35,13 @@ fn all_mistakes_of_a_file_are_told_at_once_and_nothing_is_written() {
     project.edit("use: target", "use: targets");
     project.edit("seed: 7", "sed: 7");
     let output = project.run(&["run"]);
-    insta::assert_snapshot!(transcript(&project, &output), @"");
+    insta::assert_snapshot!(transcript(&project, &output), @r#"
+    exit code 2
+    metad2a: `pipeline.yaml` has 3 problems to mend:
+      `sources.others.use` must be `meta` or `target`, got `"targets"`
+      `recipes.tiny.epochs` must be a whole number from 1 to 100000, got `"none"`
+      `sed` is not a known key; did you mean `seed`?
+    "#);
     assert!(!project.path().join("store").exists());
     assert!(!project.path().join("queue.sqlite").exists());
 }
@@ -54,7 +63,20 @@ fn a_damaged_source_is_named_with_its_place_and_nothing_is_written() {
 fn a_plan_shows_what_is_left_and_writes_nothing() {
     let project = Project::new();
     let output = project.run(&["plan"]);
-    insta::assert_snapshot!(transcript(&project, &output), @"");
+    insta::assert_snapshot!(transcript(&project, &output), @"
+    exit code 0
+    small: open, 4 datasets
+
+    stage             done  failed    left  unit
+    features             0       0       3  class shards
+    evaluations          0       0      12  trainings
+    generator            0       0       2  rounds
+    predictor            0       0       2  rounds
+    search               0       0       1  datasets
+    measurements         0       0       4  trainings
+
+    Tasks that can run now: 3 extract-features, 6 evaluate
+    ");
     assert!(!project.path().join("store").exists());
 }
 
@@ -64,7 +86,10 @@ fn a_search_without_a_snapshot_says_what_to_do() {
     let project = Project::new();
     let output =
         project.run(&["search", "--dataset", "others-images", "others-labels", "--dataset-format", "idx"]);
-    insta::assert_snapshot!(transcript(&project, &output), @"");
+    insta::assert_snapshot!(transcript(&project, &output), @"
+    exit code 1
+    metad2a: pipeline `small` has no snapshot yet; `metad2a run` publishes one
+    ");
 }
 
 #[test]
@@ -72,5 +97,59 @@ fn a_search_without_a_snapshot_says_what_to_do() {
 fn the_help_of_a_run_names_its_options() {
     let project = Project::new();
     let output = project.run(&["run", "--help"]);
-    insta::assert_snapshot!(transcript(&project, &output), @"");
+    insta::assert_snapshot!(transcript(&project, &output), @"
+    exit code 0
+    Computes what a pipeline asks for and what is not there yet, and publishes a snapshot
+
+    Usage: metad2a run [OPTIONS] [PIPELINE]
+
+    Arguments:
+      [PIPELINE]
+              The file that says what is computed
+              
+              [default: pipeline.yaml]
+
+    Options:
+          --store <URL>
+              Store in place of the file's `store`
+              
+              [env: METAD2A_STORE=]
+
+          --queue <URL>
+              Queue in place of the file's `queue`
+              
+              [env: METAD2A_QUEUE]
+
+          --workers <SLOTS>
+              Compute slots of the local worker; 0 starts none. By default, on an embedded queue, one
+              for each card, or each core where there is none; on a broker no local worker
+
+          --device <auto|cpu|cuda:N>
+              Device of the local worker
+              
+              [default: auto]
+
+          --format <FORMAT>
+              Possible values:
+              - table: For people
+              - json:  For programs: one JSON document on standard output
+              
+              [default: table]
+
+      -v, --verbose...
+              Say more on standard error; twice for everything
+
+          --log-format <LOG_FORMAT>
+              Form of the log on standard error
+              
+              [default: text]
+              [possible values: text, json]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Examples:
+      metad2a run pipeline.yaml
+      metad2a run pipeline.yaml --workers 0 --format json
+    ");
 }

@@ -67,8 +67,10 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
         "the dataset has {} class; a search needs at least 2",
         source.classes.len()
     );
+    // A store without a snapshot stays untouched.
+    let published_only = Store::open(&specification.store, Access::ReadOnly).await?;
+    let snapshot = snapshot(&published_only, &specification.name, arguments.snapshot).await?;
     let store = Store::open(&specification.store, Access::ReadWrite).await?;
-    let snapshot = snapshot(&store, &specification.name, arguments.snapshot).await?;
     let generator = published(&store, &snapshot, Model::Generator).await?;
     let predictor = published(&store, &snapshot, Model::Predictor).await?;
     let extractor = &generator.config.extractor;

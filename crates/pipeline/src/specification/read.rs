@@ -267,6 +267,11 @@ fn evaluations(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> 
 
 fn training(mut section: Section<'_>, feature_width: u32) -> Training {
     let mode: Mode = section.optional("mode", "`default` or `paper`").unwrap_or(Mode::Default);
+    // The paper's rate, and no ranking loss, reproduce the published model; the default mode has a loss of its own.
+    let (learning_rate, ranking_weight) = match mode {
+        Mode::Paper => (1e-4, 0.0),
+        Mode::Default => (1e-3, 0.5),
+    };
     let mut outer = section.section("outer");
     let outer_step = OuterStep {
         learning_rate: outer.number("learning_rate", 1.0, 0.0, 10.0),
@@ -280,11 +285,11 @@ fn training(mut section: Section<'_>, feature_width: u32) -> Training {
             hidden: section.count("hidden", 56, 4, 4_096),
             latent: section.count("latent", 56, 4, 4_096),
             batch_size: section.count("batch_size", 32, 1, 4_096),
-            learning_rate: section.number("learning_rate", 1e-4, 1e-9, 1.0),
+            learning_rate: section.number("learning_rate", learning_rate, 1e-9, 1.0),
             images_per_class: section.count("images_per_class", 20, 1, 1_000),
             classes_per_dataset: section.count("classes_per_dataset", 20, 2, 1_000),
             top_fraction: section.number("top_fraction", 0.25, 0.001, 1.0),
-            ranking_weight: section.number("ranking_weight", 0.0, 0.0, 1_000.0),
+            ranking_weight: section.number("ranking_weight", ranking_weight, 0.0, 1_000.0),
         },
         rounds: section.count("rounds", 10, 1, 100_000),
         steps_per_round: section.count("steps_per_round", 100, 1, 1_000_000),
