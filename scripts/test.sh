@@ -20,6 +20,9 @@ step build
 cargo build --workspace --locked --quiet
 cargo nextest run --workspace --locked --no-run
 
+step "weights converter"
+python3 -m unittest discover --start-directory scripts/weights --quiet
+
 step "tests (with RabbitMQ and an S3 server)"
 junit=target/nextest/all/junit.xml
 rm -f "$junit"

@@ -92,6 +92,15 @@ mod tests {
             problems: vec!["evaluate task `x` failed: out of memory".to_owned()],
             state: "open",
         };
-        insta::assert_snapshot!(table(&overview), @"");
+        insta::assert_snapshot!(table(&overview), @"
+        small: open, 3 datasets
+
+        stage             done  failed    left  unit
+        features             2       0       0  class shards
+        evaluations          4       1      19  trainings
+
+        Tasks that can run now: 5 evaluate
+        Given up: evaluate task `x` failed: out of memory
+        ");
     }
 }

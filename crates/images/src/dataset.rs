@@ -1,6 +1,6 @@
 //! Draws the splits of a dataset from labelled pictures. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -42,7 +42,8 @@ pub struct DrawnDataset<'a> {
     pub test: Vec<DrawnPicture<'a>>,
 }
 
-/// Draws a dataset. Equal pictures of a class are taken once. The outcome does not depend on the order of `pictures`.
+/// Draws a dataset. Equal pictures of a class are taken once, and a picture that lies in two classes of the dataset in
+/// neither: no network could tell which is meant. The outcome does not depend on the order of `pictures`.
 pub fn draw<'a>(pictures: &'a [LabelledPicture], wanted: &DatasetDraw) -> Result<DrawnDataset<'a>> {
     let mut drawn = DrawnDataset {
         classes: wanted.classes.len() as u32,
@@ -50,25 +51,30 @@ pub fn draw<'a>(pictures: &'a [LabelledPicture], wanted: &DatasetDraw) -> Result
         valid: Vec::new(),
         test: Vec::new(),
     };
+    let labels: HashSet<u32> = wanted.classes.iter().copied().collect();
+    if labels.len() < wanted.classes.len() {
+        return Err(Error::ClassTwice { key: wanted.key.clone() });
+    }
+    let ambiguous = ambiguous(pictures, &labels);
     for (class, label) in wanted.classes.iter().enumerate() {
-        let of_class = in_keyed_order(pictures, *label, &wanted.key);
+        let mut of_class = in_keyed_order(pictures, *label, &wanted.key);
+        of_class.retain(|picture| !ambiguous.contains(picture.hash.as_str()));
+        // Nobody has to ask for validation or test pictures, but whoever does gets at least one.
         for (split, name, most, least) in [
             (Split::Train, "training", wanted.train_per_class, LEAST_TRAIN_PER_CLASS),
-            (Split::Valid, "validation", wanted.valid_per_class, 1),
-            (Split::Test, "test", wanted.test_per_class, 1),
+            (Split::Valid, "validation", wanted.valid_per_class, wanted.valid_per_class.min(1) as usize),
+            (Split::Test, "test", wanted.test_per_class, wanted.test_per_class.min(1) as usize),
         ] {
             let of_split =
                 of_class.iter().filter(|picture| split_of(&picture.hash, &wanted.fractions) == split);
             let chosen: Vec<&LabelledPicture> = of_split.take(most as usize).copied().collect();
-            // A caller who asks for fewer than the least gets what was asked for.
-            let needed = least.min(most as usize);
-            if chosen.len() < needed {
+            if chosen.len() < least {
                 return Err(Error::ClassTooSmall {
                     key: wanted.key.clone(),
                     label: *label,
                     split: name,
                     found: chosen.len(),
-                    wanted: needed,
+                    wanted: least,
                 });
             }
             let part = match split {
@@ -84,6 +90,16 @@ pub fn draw<'a>(pictures: &'a [LabelledPicture], wanted: &DatasetDraw) -> Result
         }
     }
     Ok(drawn)
+}
+
+/// Hashes of the pictures that lie in more than one of the classes.
+fn ambiguous<'a>(pictures: &'a [LabelledPicture], labels: &HashSet<u32>) -> HashSet<&'a str> {
+    let mut first: HashMap<&str, u32> = HashMap::new();
+    let of_dataset = pictures.iter().filter(|picture| labels.contains(&picture.label));
+    of_dataset
+        .filter(|picture| *first.entry(&picture.hash).or_insert(picture.label) != picture.label)
+        .map(|picture| picture.hash.as_str())
+        .collect()
 }
 
 /// The distinct pictures of a class, ordered by a hash of key and pixels.
@@ -173,6 +189,38 @@ mod tests {
             draw(&first, &wanted(vec![0], "k")).unwrap()
         );
     }
+
+    #[test]
+    fn a_picture_in_two_classes_is_in_neither() {
+        let mut pictures = pictures(2, 80);
+        let shared: Vec<LabelledPicture> =
+            pictures[..30].iter().map(|picture| LabelledPicture { label: 1, ..picture.clone() }).collect();
+        let shared_hashes: HashSet<String> = shared.iter().map(|picture| picture.hash.clone()).collect();
+        pictures.extend(shared);
+        let drawn = draw(&pictures, &wanted(vec![0, 1], "k")).unwrap();
+        assert!(drawn.train.iter().chain(&drawn.valid).all(|picture| !shared_hashes.contains(picture.hash)));
+        assert_eq!(drawn.train.len(), 20);
+    }
+
+    #[test]
+    fn a_class_named_twice_is_refused() {
+        let error = draw(&pictures(1, 80), &wanted(vec![0, 0], "k")).unwrap_err();
+        assert_eq!(error.to_string(), "dataset `k` names a class twice; each may be named once");
+    }
+
+    /// A silent change would move pictures between training and test in every database that exists.
+    #[test]
+    fn splits_and_order_are_pinned_for_ever() {
+        let pictures = pictures(1, 60);
+        let drawn = draw(&pictures, &wanted(vec![0], "pinned")).unwrap();
+        let numbers =
+            |part: &[DrawnPicture<'_>]| part.iter().map(|picture| picture.picture.rgb[1]).collect::<Vec<_>>();
+        assert_eq!(numbers(&drawn.train), TRAIN);
+        assert_eq!(numbers(&drawn.test), TEST);
+        assert_eq!(data_hash(&drawn)[..16], *"ab665ac91bdeff8a");
+    }
+    const TRAIN: [u8; 10] = [56, 6, 13, 4, 1, 49, 57, 52, 18, 19];
+    const TEST: [u8; 3] = [33, 30, 14];
 
     proptest! {
         #[test]

@@ -23,8 +23,14 @@ pub enum Error {
     Invalid { file: String, place: String, rule: String },
 
     /// A label that was asked for and is not there.
-    #[error("class {label} is not in the source `{source_name}`; it has {known} classes")]
-    UnknownClass { source_name: String, label: u32, known: usize },
+    #[error(
+        "class {label} has no picture in the source `{source_name}`; its index lists the classes that have"
+    )]
+    UnknownClass { source_name: String, label: u32 },
+
+    /// A dataset with one class under two numbers.
+    #[error("dataset `{key}` names a class twice; each may be named once")]
+    ClassTwice { key: String },
 
     /// Too few pictures to train on.
     #[error(
@@ -45,6 +51,7 @@ impl Error {
             | Self::PathCount { .. }
             | Self::Invalid { .. }
             | Self::UnknownClass { .. }
+            | Self::ClassTwice { .. }
             | Self::ClassTooSmall { .. } => false,
         }
     }

@@ -30,13 +30,19 @@ fn unreadable(path: &str, reason: impl std::fmt::Display) -> Error {
     Error::Unreadable { path: path.to_owned(), reason: reason.to_string() }
 }
 
+/// The environment, without what is not text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 impl Place {
     /// A URL of an object store (credentials come from its usual environment variables), or a local path.
     pub(crate) fn new(path: &str) -> Result<Self> {
         if path.contains("://") {
             let url = Url::parse(path).map_err(|error| unreadable(path, error))?;
-            let (store, inner) = object_store::parse_url_opts(&url, std::env::vars())
-                .map_err(|error| unreadable(path, error))?;
+            let (store, inner) =
+                object_store::parse_url_opts(&url, variables()).map_err(|error| unreadable(path, error))?;
             return Ok(Self { store: Arc::from(store), path: inner, name: path.to_owned() });
         }
         let absolute = LocalPath::new(path).canonicalize().map_err(|error| unreadable(path, error))?;

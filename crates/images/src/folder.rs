@@ -1,6 +1,6 @@
 //! A folder with one folder of image files for each class. Classes are numbered in the order of their names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
@@ -11,7 +11,7 @@ use crate::{Error, Picture, Result};
 /// Files of other kinds beside the pictures are left out.
 const KNOWN: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
-/// Pictures by class, in the order of names.
+/// Pictures by class, in the order of the classes' names.
 struct Listing {
     classes: Vec<String>,
     /// Class number and file.
@@ -19,28 +19,22 @@ struct Listing {
 }
 
 async fn list(place: &Place) -> Result<Listing> {
-    let mut classes: Vec<String> = Vec::new();
-    let mut pictures = Vec::new();
+    let mut by_class: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in place.list().await? {
         let Some((class, _)) = entry.name.split_once('/') else { continue };
-        let known = entry
-            .name
-            .rsplit_once('.')
-            .is_some_and(|(_, kind)| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(kind)));
-        if !known {
-            continue;
+        let kind = entry.name.rsplit_once('.').map(|(_, kind)| kind).unwrap_or_default();
+        if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
+            by_class.entry(class.to_owned()).or_default().push(entry);
         }
-        // Entries come sorted, so a class is either the last one seen or new.
-        if classes.last().is_none_or(|last| last != class) {
-            classes.push(class.to_owned());
-        }
-        pictures.push((classes.len() as u32 - 1, entry));
     }
-    if pictures.is_empty() {
+    if by_class.is_empty() {
         let rule = "no folder of PNG, JPEG or WebP files for any class was found";
         return Err(Error::invalid(place.name(), "the whole folder", rule));
     }
-    Ok(Listing { classes, pictures })
+    let classes = by_class.keys().cloned().collect();
+    let numbered = (0..).zip(by_class.into_values());
+    let pictures = numbered.flat_map(|(label, entries)| entries.into_iter().map(move |entry| (label, entry)));
+    Ok(Listing { classes, pictures: pictures.collect() })
 }
 
 pub(crate) async fn index(place: &Place, hash: &mut Sha256) -> Result<Labels> {

@@ -1,6 +1,5 @@
 //! IDX, the form of MNIST: a header of big-endian numbers, then unsigned bytes. Plain or gzip.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Read;
 
@@ -17,9 +16,9 @@ const LABELS: [u8; 4] = [0, 0, 8, 1];
 const MOST_BYTES: u64 = 8 << 30;
 
 /// The dimensions that a header names, and the bytes after it.
-struct Content<'a> {
+struct Content {
     dimensions: Vec<u32>,
-    body: Cow<'a, [u8]>,
+    body: Vec<u8>,
 }
 
 pub(crate) fn labels(pictures: &SourceFile, labels: &SourceFile) -> Result<Labels> {
@@ -56,24 +55,30 @@ fn label_bytes(file: &SourceFile, pictures: u32) -> Result<Vec<u8>> {
         let rule = format!("it has {count} labels, but the file of pictures has {pictures} pictures");
         return Err(Error::invalid(&file.name, "the header", rule));
     }
-    Ok(content.body.into_owned())
+    Ok(content.body)
 }
 
-fn read(file: &SourceFile, magic: [u8; 4]) -> Result<Content<'_>> {
-    let unpacked = unpack(file)?;
-    let header = 4 + 4 * usize::from(magic[3]);
-    if unpacked.len() < header {
-        let rule = format!("it ends after {} bytes; the header alone has {header}", unpacked.len());
+/// Reads the header first, and then no more than it promises: a small packed file may unfold without end.
+fn read(file: &SourceFile, magic: [u8; 4]) -> Result<Content> {
+    let mut reader: Box<dyn Read + '_> = if file.bytes.starts_with(&[0x1F, 0x8B]) {
+        Box::new(MultiGzDecoder::new(file.bytes.as_ref()))
+    } else {
+        Box::new(file.bytes.as_ref())
+    };
+    let length = 4 + 4 * usize::from(magic[3]);
+    let header = read_up_to(file, &mut reader, length as u64)?;
+    if header.len() < length {
+        let rule = format!("it ends after {} bytes; the header alone has {length}", header.len());
         return Err(Error::invalid(&file.name, "the header", rule));
     }
-    if unpacked[..4] != magic {
+    if header[..4] != magic {
         let rule = format!(
             "it starts with {:02x?}; an IDX file of this kind starts with {magic:02x?}",
-            &unpacked[..4]
+            &header[..4]
         );
         return Err(Error::invalid(&file.name, "byte 0", rule));
     }
-    let dimensions: Vec<u32> = unpacked[4..header]
+    let dimensions: Vec<u32> = header[4..]
         .chunks_exact(4)
         .map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
         .collect();
@@ -83,29 +88,20 @@ fn read(file: &SourceFile, magic: [u8; 4]) -> Result<Content<'_>> {
         let rule = format!("it claims {dimensions:?} bytes, more than the limit of {MOST_BYTES}");
         return Err(Error::invalid(&file.name, "the header", rule));
     };
-    let found = (unpacked.len() - header) as u64;
+    let body = read_up_to(file, &mut reader, expected + 1)?;
+    let found = body.len() as u64;
     if found != expected {
+        let found = if found > expected { "more".to_owned() } else { found.to_string() };
         let rule = format!("its header promises {expected} bytes after it, found {found}");
-        return Err(Error::invalid(&file.name, format!("byte {}", unpacked.len()), rule));
+        return Err(Error::invalid(&file.name, format!("byte {}", length + body.len()), rule));
     }
-    let body = match unpacked {
-        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[header..]),
-        Cow::Owned(mut bytes) => Cow::Owned(bytes.split_off(header)),
-    };
     Ok(Content { dimensions, body })
 }
 
-/// The bytes, unpacked where they are gzip.
-fn unpack(file: &SourceFile) -> Result<Cow<'_, [u8]>> {
-    if !file.bytes.starts_with(&[0x1F, 0x8B]) {
-        return Ok(Cow::Borrowed(&file.bytes));
+fn read_up_to(file: &SourceFile, reader: &mut dyn Read, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match reader.take(most).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Error::invalid(&file.name, "the gzip stream", error.to_string())),
     }
-    let mut unpacked = Vec::new();
-    let limited = MultiGzDecoder::new(file.bytes.as_ref()).take(MOST_BYTES + 1).read_to_end(&mut unpacked);
-    limited.map_err(|error| Error::invalid(&file.name, "the gzip stream", error.to_string()))?;
-    if unpacked.len() as u64 > MOST_BYTES {
-        let rule = format!("it unpacks to more than the limit of {MOST_BYTES} bytes");
-        return Err(Error::invalid(&file.name, "the gzip stream", rule));
-    }
-    Ok(Cow::Owned(unpacked))
 }

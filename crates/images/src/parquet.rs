@@ -61,9 +61,9 @@ fn open(file: &SourceFile) -> Result<Opened> {
     ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).map_err(|error| damaged(file, &error))
 }
 
-/// Only the wanted columns are read.
+/// Only the wanted columns are read, but both must be there.
 fn reader(file: &SourceFile, opened: Opened, columns: &[&str]) -> Result<ParquetRecordBatchReader> {
-    for column in columns {
+    for column in ["label", "image"] {
         if opened.schema().field_with_name(column).is_err() {
             let known: Vec<&str> =
                 opened.schema().fields().iter().map(|field| field.name().as_str()).collect();

@@ -172,12 +172,7 @@ pub async fn read_classes(location: &SourceLocation, wanted: &[u32]) -> Result<V
     }
     for label in wanted_labels {
         if !found.iter().any(|(known, _)| *known == label) {
-            let known: BTreeSet<u32> = found.iter().map(|(label, _)| *label).collect();
-            return Err(Error::UnknownClass {
-                source_name: location.paths.join(", "),
-                label,
-                known: known.len(),
-            });
+            return Err(Error::UnknownClass { source_name: location.paths.join(", "), label });
         }
     }
     let labelled = found.into_iter().map(|(label, picture)| {

@@ -146,6 +146,30 @@ async fn damaged_idx_files_are_refused_with_place_and_rule() {
 }
 
 #[tokio::test]
+async fn a_packed_file_that_unfolds_beyond_its_header_is_refused_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut endless = idx_pictures(1);
+    endless.resize(64 << 20, 0);
+    let bomb = write(folder.path(), "file-bomb", &gzip(&endless));
+    let labels = write(folder.path(), "labels", &idx_labels(&[0]));
+    let message = refusal(&location(SourceFormat::Idx, &[&bomb, &labels])).await;
+    assert_eq!(message, "`file-bomb`, byte 23: its header promises 6 bytes after it, found more");
+}
+
+#[tokio::test]
+async fn a_parquet_file_without_pictures_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("label", DataType::Int64, true)]));
+    let labels: ArrayRef = Arc::new(Int64Array::from_iter_values([0, 1]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![labels]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    let file = write(folder.path(), "file-labels", &writer.into_inner().unwrap());
+    let error = index(&location(SourceFormat::HuggingfaceParquet, &[&file])).await.unwrap_err().to_string();
+    assert!(error.ends_with("the schema: column `image` is missing; it has `label`"), "{error}");
+}
+
+#[tokio::test]
 async fn cifar_files_are_read_plane_by_plane_and_cut_ones_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut record = vec![3];
@@ -205,7 +229,7 @@ async fn damaged_parquet_rows_are_refused_with_row_and_rule() {
 #[tokio::test]
 async fn a_folder_has_a_class_for_each_folder_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, level) in [("dog/1.png", 3), ("cat/b.PNG", 5), ("cat/a.png", 4)] {
+    for (name, level) in [("dog/1.png", 3), ("cat/b.PNG", 5), ("cat/a.png", 4), ("cat-big/1.png", 6)] {
         write(folder.path(), name, &png(level));
     }
     write(folder.path(), "cat/notes.txt", b"no picture");
@@ -213,10 +237,10 @@ async fn a_folder_has_a_class_for_each_folder_in_it() {
     let path = folder.path().display().to_string();
     let (found, read) = both(&location(SourceFormat::ImageFolder, &[&path]), &[0]).await.unwrap();
     let names: Vec<&str> = found.classes.iter().map(|class| class.name.as_str()).collect();
-    assert_eq!(names, ["cat", "dog"]);
+    assert_eq!(names, ["cat", "cat-big", "dog"], "classes are ordered by name, not by path");
     assert_eq!(read.iter().map(|picture| picture.picture.rgb[0]).collect::<Vec<_>>(), [4, 5]);
     write(folder.path(), "dog/broken.jpg", b"");
-    let error = read_classes(&location(SourceFormat::ImageFolder, &[&path]), &[1]).await.unwrap_err();
+    let error = read_classes(&location(SourceFormat::ImageFolder, &[&path]), &[2]).await.unwrap_err();
     assert!(error.to_string().ends_with("file `dog/broken.jpg`: the picture holds no bytes"), "{error}");
 }
 

@@ -11,6 +11,7 @@
 
 pub mod envelope;
 pub mod ids;
+pub mod labels;
 pub mod planner;
 pub mod rounds;
 pub mod specification;

@@ -18,6 +18,7 @@ use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::content_id;
+use crate::labels::Label;
 
 /// The kinds of tasks, in the order in which a pipeline runs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -255,6 +256,8 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelSettings {
     pub mode: Mode,
+    /// What the predictor predicts, and what the generator takes for a cell's worth.
+    pub label: Label,
     pub feature_width: u32,
     pub hidden: u32,
     pub latent: u32,
@@ -452,6 +455,7 @@ mod tests {
         let blob = Blob { path: "results/x".into(), sha256: "cd".repeat(32), bytes: 7 };
         let settings = ModelSettings {
             mode: Mode::Default,
+            label: Label::FittedAccuracy,
             feature_width: 1280,
             hidden: 64,
             latent: 56,
@@ -521,9 +525,9 @@ mod tests {
         insta::assert_snapshot!(ids.join("\n"), @"
         extract-features 1364e3e8a5908c69
         evaluate 2be49e03c8fc456e
-        train-episodes 08af0ac37d983b6c
-        validate 17cb6bc2b46f30a9
-        search 9d9b18af76b2269f
+        train-episodes edde12a2935cad7a
+        validate 558ae1437644e5b7
+        search 6b40aff139b42b3f
         ");
         for task in tasks {
             let json = serde_json::to_string(&task).unwrap();

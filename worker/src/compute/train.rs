@@ -20,7 +20,7 @@ impl Engine {
         task: &TrainEpisodes,
         progress: &mut Progress<'_>,
     ) -> anyhow::Result<Finished> {
-        let data = self.training_data(&task.training_set)?;
+        let data = self.training_data(&task.training_set, task.settings.label)?;
         progress(0, task.steps.into());
         let mut files = Vec::new();
         let (mut learner, start) = if let Some(base) = &task.base {

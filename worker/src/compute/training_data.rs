@@ -1,6 +1,6 @@
 //! From a frozen training set to what the models learn from: features and rows of its datasets.
 //!
-//! **Invariant:** the target is the validation accuracy. Test figures are never read here.
+//! **Invariant:** labels come from validation accuracies and training losses. Test figures are never read here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use metad2a_database::FileRef;
 use metad2a_database::tables::{EvaluationRow, FeatureRow};
 use metad2a_model::{DatasetFeatures, Row, TrainingSet};
+use metad2a_pipeline::labels::{Label, Measured, labels};
 use metad2a_pipeline::tasks::Kind;
 use metad2a_pipeline::training_set::{Group, TrainingDataset, TrainingSet as FrozenSet};
 use metad2a_search_space::Cell;
@@ -28,17 +29,18 @@ pub(super) struct TrainingData {
 /// The last training set: rounds and shards share it.
 #[derive(Default)]
 pub(super) struct TrainingDataCache {
-    last: Option<(String, Rc<TrainingData>)>,
+    last: Option<((String, Label), Rc<TrainingData>)>,
 }
 
 /// Vectors of the pictures of one class.
 type ClassFeatures = Arc<Vec<Vec<f32>>>;
 
 impl Engine {
-    /// Reads the training set that was frozen under `id`.
-    pub(super) fn training_data(&mut self, id: &str) -> anyhow::Result<Rc<TrainingData>> {
+    /// Reads the training set that was frozen under `id`, with labels of the wanted kind.
+    pub(super) fn training_data(&mut self, id: &str, label: Label) -> anyhow::Result<Rc<TrainingData>> {
+        let key = (id.to_owned(), label);
         if let Some((cached, data)) = &self.training_data.last
-            && cached == id
+            && *cached == key
         {
             return Ok(data.clone());
         }
@@ -46,11 +48,12 @@ impl Engine {
         let frozen = self.frozen_set(id)?;
         let features = self.features_of(frozen.datasets.iter().flat_map(|dataset| &dataset.features))?;
         let rows = self.rows_of(&frozen)?;
+        let frozen_as = Frozen { id, set: &frozen, label };
         let data = Rc::new(TrainingData {
-            train: assemble(id, Group::MetaTrain, &frozen, &features, &rows)?,
-            valid: assemble(id, Group::MetaValid, &frozen, &features, &rows)?,
+            train: assemble(&frozen_as, Group::MetaTrain, &features, &rows)?,
+            valid: assemble(&frozen_as, Group::MetaValid, &features, &rows)?,
         });
-        self.training_data.last = Some((id.to_owned(), data.clone()));
+        self.training_data.last = Some((key, data.clone()));
         Ok(data)
     }
 
@@ -135,23 +138,29 @@ pub(super) fn dataset_features(
     Ok(DatasetFeatures { id: id.to_owned(), classes })
 }
 
+/// A frozen training set with its id, and the labels that are wanted of it.
+struct Frozen<'a> {
+    id: &'a str,
+    set: &'a FrozenSet,
+    label: Label,
+}
+
 /// The datasets of one group with their rows, in the order of the frozen record.
 fn assemble(
-    id: &str,
+    frozen: &Frozen<'_>,
     group: Group,
-    frozen: &FrozenSet,
     features: &BTreeMap<(String, i64), ClassFeatures>,
     rows: &BTreeMap<String, EvaluationRow>,
 ) -> Result<TrainingSet, BadInput> {
     let mut set = TrainingSet { datasets: Vec::new(), rows: Vec::new() };
-    for dataset in frozen.datasets.iter().filter(|dataset| dataset.group == group) {
+    for dataset in frozen.set.datasets.iter().filter(|dataset| dataset.group == group) {
         let drawn = &dataset.dataset;
         set.datasets.push(dataset_features(&dataset.id, &drawn.source, &drawn.classes, features)?);
-        set.rows.extend(rows_of_dataset(id, set.datasets.len() - 1, dataset, rows)?);
+        set.rows.extend(rows_of_dataset(frozen, set.datasets.len() - 1, dataset, rows)?);
     }
     if set.rows.is_empty() {
         return Err(broken(
-            id,
+            frozen.id,
             format!("its {} datasets have no row with a validation accuracy", group.name()),
         ));
     }
@@ -159,12 +168,13 @@ fn assemble(
 }
 
 fn rows_of_dataset(
-    id: &str,
+    frozen: &Frozen<'_>,
     position: usize,
     dataset: &TrainingDataset,
     rows: &BTreeMap<String, EvaluationRow>,
 ) -> Result<Vec<Row>, BadInput> {
-    let mut found = Vec::new();
+    let id = frozen.id;
+    let (mut cells, mut measured) = (Vec::new(), Vec::new());
     for unit in &dataset.units {
         let row = rows.get(unit).ok_or_else(|| {
             broken(id, format!("no listed bundle holds unit `{unit}` of dataset `{}`", dataset.id))
@@ -172,11 +182,14 @@ fn rows_of_dataset(
         let cell: Cell =
             row.cell.parse().map_err(|error| broken(id, format!("unit `{unit}` names no cell: {error}")))?;
         // A network that diverged has no accuracy to learn from.
-        if let Some(target) = row.valid_accuracy {
-            found.push(Row { dataset: position, cell, target });
+        if let Some(valid_accuracy) = row.valid_accuracy {
+            cells.push(cell);
+            measured.push(Measured { valid_accuracy, fit_loss: row.fit_loss });
         }
     }
-    Ok(found)
+    let targets = labels(frozen.label, &measured);
+    let found = cells.into_iter().zip(targets);
+    Ok(found.map(|(cell, target)| Row { dataset: position, cell, target }).collect())
 }
 
 fn broken(id: &str, rule: String) -> BadInput {

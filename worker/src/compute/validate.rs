@@ -16,7 +16,7 @@ use crate::protocol::Finished;
 
 impl Engine {
     pub(super) fn validate(&mut self, task: &Validate) -> anyhow::Result<Finished> {
-        let data = self.training_data(&task.training_set)?;
+        let data = self.training_data(&task.training_set, task.settings.label)?;
         let checkpoint = self.blob(&task.checkpoint)?;
         // Not keyed by the checkpoint: all checkpoints of a training are compared on the same draws.
         let basis = (task.model, &task.settings, &task.training_set, task.seed);

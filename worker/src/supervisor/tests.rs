@@ -133,6 +133,7 @@ fn is_failed(event: &Event) -> bool {
 fn envelope(max_attempts: u32) -> Envelope {
     let settings = ModelSettings {
         mode: Mode::Default,
+        label: metad2a_pipeline::labels::Label::ValidAccuracy,
         feature_width: 8,
         hidden: 4,
         latent: 4,

@@ -2,5 +2,4 @@
 
 mod fixture;
 mod proposal;
-mod speed;
 mod training;

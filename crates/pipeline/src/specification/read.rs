@@ -9,6 +9,7 @@ use super::{
     ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, SearchChoice, Source,
     Specification, Training, Use,
 };
+use crate::labels::Label;
 use crate::tasks::{
     Augmentation, Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, PicturesPerClass,
     Recipe,
@@ -148,7 +149,7 @@ fn extractor(mut section: Section<'_>) -> Option<ExtractorChoice> {
 
 fn pictures(mut section: Section<'_>, train: u32, valid: u32, test: u32) -> PicturesPerClass {
     let pictures = PicturesPerClass {
-        train: section.count("train", train, 1, 1_000_000),
+        train: section.count("train", train, 5, 1_000_000),
         valid: section.count("valid", valid, 1, 1_000_000),
         test: section.count("test", test, 0, 1_000_000),
     };
@@ -268,10 +269,11 @@ fn evaluations(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> 
 fn training(mut section: Section<'_>, feature_width: u32) -> Training {
     let mode: Mode = section.optional("mode", "`default` or `paper`").unwrap_or(Mode::Default);
     // The paper's rate, and no ranking loss, reproduce the published model; the default mode has a loss of its own.
-    let (learning_rate, ranking_weight) = match mode {
-        Mode::Paper => (1e-4, 0.0),
-        Mode::Default => (1e-3, 0.5),
+    let (learning_rate, ranking_weight, label) = match mode {
+        Mode::Paper => (1e-4, 0.0, Label::ValidAccuracy),
+        Mode::Default => (1e-3, 0.5, Label::FittedAccuracy),
     };
+    let label = section.optional("label", "`valid-accuracy` or `fitted-accuracy`").unwrap_or(label);
     let mut outer = section.section("outer");
     let outer_step = OuterStep {
         learning_rate: outer.number("learning_rate", 1.0, 0.0, 10.0),
@@ -281,6 +283,7 @@ fn training(mut section: Section<'_>, feature_width: u32) -> Training {
     let training = Training {
         settings: ModelSettings {
             mode,
+            label,
             feature_width,
             hidden: section.count("hidden", 56, 4, 4_096),
             latent: section.count("latent", 56, 4, 4_096),

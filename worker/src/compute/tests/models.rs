@@ -21,6 +21,7 @@ const BUNDLE: &str = "bundle-task";
 fn settings() -> ModelSettings {
     ModelSettings {
         mode: Mode::Default,
+        label: metad2a_pipeline::labels::Label::ValidAccuracy,
         feature_width: WIDTH,
         hidden: 8,
         latent: 4,

@@ -1,4 +1,5 @@
-//! How much processor time steps take, on one thread. Not a test of a rule: run it by hand with `--run-ignored all --no-capture speed`.
+//! How much processor time training steps and a search take, on one thread:
+//! `cargo run --release -p metad2a-model --example step_times`. Linux only.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,10 +38,8 @@ fn world() -> TrainingSet {
     TrainingSet { datasets, rows }
 }
 
-#[test]
-#[ignore = "needs Linux and a reader: it prints milliseconds and checks nothing"]
 #[expect(clippy::print_stdout, reason = "its whole purpose")]
-fn print_milliseconds_per_step() {
+fn main() {
     const STEPS: u64 = 10;
     tch::set_num_threads(1);
     let data = world();
