@@ -184,7 +184,10 @@ fn dataset_table(text: &mut String, dataset: &DatasetReport) {
          measured on {} test pictures",
         dataset.name, dataset.classes, dataset.candidates, dataset.search_seconds, dataset.test_pictures
     );
-    let _ = writeln!(text, "  {:<10}{:>6}  {:<72}{:>14}{:>10}", "", "index", "cell", "predicted", "measured");
+    let all = dataset.chosen.iter().chain(&dataset.random);
+    let width = all.map(|cell| cell.cell.len()).max().unwrap_or_default();
+    let _ =
+        writeln!(text, "  {:<10}{:>6}  {:<width$}{:>14}{:>10}", "", "index", "cell", "predicted", "measured");
     for (role, cells) in [("chosen", &dataset.chosen), ("random", &dataset.random)] {
         for (position, cell) in cells.iter().enumerate() {
             let predicted = match (cell.predicted_accuracy, cell.predicted_accuracy_sd) {
@@ -193,11 +196,10 @@ fn dataset_table(text: &mut String, dataset: &DatasetReport) {
             };
             let _ = writeln!(
                 text,
-                "  {:<10}{:>6}  {:<72}{:>14}{:>10}",
+                "  {:<10}{:>6}  {:<width$}{predicted:>14}{:>10}",
                 format!("{role} {}", position + 1),
                 cell.arch_index,
                 cell.cell,
-                predicted,
                 percent(cell.test_accuracy)
             );
         }
@@ -208,7 +210,7 @@ fn dataset_table(text: &mut String, dataset: &DatasetReport) {
     };
     let _ = writeln!(
         text,
-        "  mean of the chosen {}, of as many trainings of random cells {}{difference}\n",
+        "  mean of the chosen {}, of as many random cells {}{difference}\n",
         percent(dataset.chosen_test_accuracy),
         percent(dataset.random_test_accuracy)
     );
@@ -222,4 +224,64 @@ fn query(report: &Report) -> String {
          read_parquet([{}]) WHERE test_accuracy IS NOT NULL ORDER BY ALL\"",
         files.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(name: &str, predicted: Option<f64>, test: f64) -> CellReport {
+        CellReport {
+            arch_index: 857,
+            cell: name.to_owned(),
+            predicted_accuracy: predicted,
+            predicted_accuracy_sd: predicted.map(|_| 0.004),
+            valid_accuracy: Some(test),
+            test_accuracy: Some(test),
+            params: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_report_sets_chosen_and_random_cells_side_by_side() {
+        let dataset = DatasetReport {
+            name: "clothes".to_owned(),
+            classes: 10,
+            test_pictures: 5_535,
+            candidates: 500,
+            search_seconds: 0.14,
+            chosen: vec![
+                cell("|a~0|+|b~0|c~1|", Some(0.834), 0.815),
+                cell("|a~0|+|b~0|b~1|", Some(0.83), 0.805),
+            ],
+            random: vec![cell("|a~0|+|none~0|c~1|", None, 0.79)],
+            chosen_test_accuracy: Some(0.81),
+            random_test_accuracy: Some(0.79),
+        };
+        let report = Report {
+            pipeline: "small".to_owned(),
+            snapshot: 3,
+            is_new: true,
+            datasets: vec![dataset],
+            models: Vec::new(),
+            problems: vec!["evaluate task `x` failed: out of memory".to_owned()],
+            evaluations: 152,
+            candidates_files: vec!["/store/candidates.parquet".to_owned()],
+            seconds: 200.0,
+        };
+        insta::assert_snapshot!(table(&report), @r#"
+        clothes: 10 classes, never seen in training; 500 candidates ranked in 0.1 s; accuracies in %, measured on 5535 test pictures
+                     index  cell                   predicted  measured
+          chosen 1     857  |a~0|+|b~0|c~1|       83.4 ± 0.4      81.5
+          chosen 2     857  |a~0|+|b~0|b~1|       83.0 ± 0.4      80.5
+          random 1     857  |a~0|+|none~0|c~1|                    79.0
+          mean of the chosen 81.0, of as many random cells 79.0 (+2.0)
+
+        Snapshot 3 of `small` published: 152 trained networks.
+        Given up: evaluate task `x` failed: out of memory
+
+        Query it, for instance with DuckDB:
+          duckdb -c "SELECT dataset_id, role, rank, cell, predicted_accuracy, test_accuracy FROM read_parquet(['/store/candidates.parquet']) WHERE test_accuracy IS NOT NULL ORDER BY ALL"
+        "#);
+    }
 }

@@ -21,6 +21,7 @@ use metad2a_pipeline::planner::{Existing, Outcome, Plan, Results, plan};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
 use metad2a_queue::{Class, Events, Lane, Message, Queue, Urgency};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::dispatch::Dispatch;
 use crate::ledger;
@@ -98,6 +99,8 @@ pub(crate) struct Leader {
     delivery: Delivery,
     dispatch: Dispatch,
     events: Events,
+    /// Ticks however many events come in between: one of them may have been lost.
+    look: Interval,
     worker: Option<LocalWorker>,
 }
 
@@ -119,7 +122,9 @@ impl Leader {
         for lane in delivery.lanes() {
             queue.purge(&lane).await?;
         }
-        Ok(Self { store, queue, delivery, dispatch: Dispatch::default(), events, worker })
+        let mut look = tokio::time::interval(RECONCILE_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { store, queue, delivery, dispatch: Dispatch::default(), events, look, worker })
     }
 
     /// Publishes those of the open tasks for which there is room and that are not in flight.
@@ -182,7 +187,7 @@ impl Leader {
                     }
                     Err(error) => return Err(error.into()),
                 },
-                () = tokio::time::sleep(RECONCILE_EVERY) => return Ok(News::TimeToLook),
+                _ = self.look.tick() => return Ok(News::TimeToLook),
                 restarted = keep_alive => restarted?,
             }
         }

@@ -18,7 +18,8 @@ SIZE = 24
 # Drawn large and reduced, so that edges are smooth.
 SCALE = 4
 
-# Characters of equal shape (Latin A, Greek Alpha, Cyrillic A) appear once.
+# Of characters that are equal in nearly every typeface (Latin A, Greek Alpha, Cyrillic A) one is taken. Some that are
+# left look alike in some typefaces: data/README.md counts them.
 CHARACTERS = (
     "0123456789"
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -323,9 +323,10 @@ fn table(found: &Found) -> String {
         found.valid,
         found.distinct
     );
+    let width = found.ranked.iter().map(|cell| cell.cell.to_string().len()).max().unwrap_or_default();
     let _ = writeln!(
         text,
-        "{:>4}{:>7}  {:<88}{:>14}{:>10}{:>12}",
+        "{:>4}{:>7}  {:<width$}{:>16}{:>10}{:>12}",
         "rank", "index", "cell", "predicted (%)", "params", "flops"
     );
     for cell in &found.ranked {
@@ -333,7 +334,7 @@ fn table(found: &Found) -> String {
             format!("{:.1} ± {:.1}", cell.predicted_accuracy * 100.0, cell.predicted_accuracy_sd * 100.0);
         let _ = writeln!(
             text,
-            "{:>4}{:>7}  {:<88}{predicted:>14}{:>10}{:>12}",
+            "{:>4}{:>7}  {:<width$}{predicted:>16}{:>10}{:>12}",
             cell.rank,
             cell.arch_index,
             cell.cell.to_string(),

@@ -130,6 +130,12 @@ pub async fn index(location: &SourceLocation) -> Result<SourceIndex> {
                 SourceFormat::ImageFolder => unreachable!("folders are read above"),
             };
             labels.extend(found.labels);
+            if let (Some(known), Some(own)) = (&names, &found.names)
+                && known != own
+            {
+                let rule = "its classes have other names than those of the source's first file";
+                return Err(Error::invalid(&files[0].name, "the footer", rule));
+            }
             names = names.or(found.names);
         }
     }

@@ -209,6 +209,19 @@ async fn parquet_files_bring_names_of_classes_and_pictures() {
 }
 
 #[tokio::test]
+async fn files_of_one_source_must_agree_on_the_names_of_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [(Some(png(7)), 1)];
+    let first = write(folder.path(), "first", &parquet(&rows, Some("[\"cat\",\"dog\"]")));
+    let second = write(folder.path(), "file-2", &parquet(&rows, Some("[\"dog\",\"cat\"]")));
+    let message = refusal(&location(SourceFormat::HuggingfaceParquet, &[&first, &second])).await;
+    assert!(
+        message.ends_with("the footer: its classes have other names than those of the source's first file"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn damaged_parquet_rows_are_refused_with_row_and_rule() {
     let folder = tempfile::tempdir().unwrap();
     let good = || Some(png(1));

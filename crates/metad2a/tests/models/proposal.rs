@@ -83,6 +83,16 @@ fn too_few_draws_give_what_there_is() {
 }
 
 #[test]
+fn every_round_draws_anew_and_cells_that_ignore_their_input_are_left_out() {
+    tch::set_num_threads(1);
+    let asked = SearchConfig { candidates: 10_000, max_draws: 2000, ..config() };
+    let found = search(false, &asked, &|_| true);
+    assert!(found.distinct > 10 * asked.draws_per_round, "{} of {}", found.distinct, found.drawn);
+    assert!(found.candidates.iter().all(|candidate| !candidate.cell.is_always_zero()));
+    assert!(found.candidates.len() < found.canonical, "the draws held a cell that ignores its input");
+}
+
+#[test]
 fn the_same_key_gives_the_same_proposal_and_another_key_another() {
     tch::set_num_threads(1);
     let (generator, predictor) = models(false);

@@ -10,6 +10,7 @@ use metad2a_model::{
     validate_predictor,
 };
 use metad2a_randomness::Key;
+use metad2a_search_space::Cell;
 
 fn weights() -> Key {
     Key::new("test", "weights")
@@ -110,6 +111,68 @@ fn a_training_cut_at_any_step_ends_bit_for_bit_like_an_uninterrupted_one() {
         assert!(learner.train(None, 0, 3).0 != whole);
         assert!(learner.train(None, 1, 4).0 != whole);
     }
+}
+
+#[test]
+fn every_step_draws_a_batch_of_its_own() {
+    tch::set_num_threads(1);
+    for learner in learners() {
+        for step in 0..3 {
+            assert!(learner.train(None, step, 1).0 != learner.train(None, step + 1, 1).0, "step {step}");
+        }
+    }
+}
+
+#[test]
+fn the_generators_codes_are_drawn_with_noise() {
+    let train = |noise| {
+        OfGenerator(Setting {
+            model: small(ModelConfig::paper_generator(WIDTH)),
+            episodes: EpisodeConfig { noise, ..episodes(EpisodeConfig::paper()) },
+            data: world(2, 4),
+        })
+        .train(None, 0, 1)
+    };
+    assert!(train(0.0).0 != train(1.0).0);
+}
+
+#[test]
+fn a_predictor_keeps_the_scale_of_its_first_data_and_the_paper_divides_by_a_hundred_again() {
+    let (data, other) = (world(2, 8), world(4, 3));
+    let mean = data.rows.iter().map(|row| row.target).sum::<f64>() / data.rows.len() as f64;
+    let squares: f64 = data.rows.iter().map(|row| (row.target - mean).powi(2)).sum();
+    let spread = (squares / (data.rows.len() - 1) as f64).sqrt();
+    for (usual, factor) in [(EpisodeConfig::default(), 1.0), (EpisodeConfig::paper(), 100.0)] {
+        let config = episodes(usual);
+        let mut predictor =
+            Predictor::new(&small(ModelConfig::paper_predictor(WIDTH)), &weights()).expect("a predictor");
+        let mut adam = Adam::new(predictor.parameters(), config.adam()).expect("an optimiser");
+        for data in [&data, &other] {
+            let observer = &mut continue_always;
+            train_predictor(&mut predictor, &mut adam, data, &config, &batches(), 0, 0, observer)
+                .expect("no step");
+            let scale = predictor.target_scale().expect("the first data's");
+            assert!((scale.mean - mean).abs() < 1e-12);
+            assert!((scale.scale - factor * spread).abs() < 1e-9);
+        }
+        let stored = predictor.to_safetensors().expect("bytes");
+        let loaded = Predictor::load(predictor.config(), &stored).expect("a predictor");
+        assert_eq!(loaded.target_scale(), predictor.target_scale());
+    }
+}
+
+#[test]
+fn only_unknown_cells_are_new() {
+    let data = world(2, 4);
+    let generator =
+        Generator::new(&small(ModelConfig::default_generator(WIDTH)), &weights()).expect("a generator");
+    let settings = GeneratorValidation { graphs_per_dataset: 20, images_per_class: 3, ..Default::default() };
+    let novelty = |known: &HashSet<Cell>| {
+        let found = validate_generator(&generator, &data, known, &settings, &batches()).expect("metrics");
+        found.novelty
+    };
+    assert!((novelty(&HashSet::new()) - 1.0).abs() < 1e-12);
+    assert!(novelty(&Cell::all().collect()).abs() < 1e-12);
 }
 
 #[test]
