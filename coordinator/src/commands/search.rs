@@ -68,8 +68,13 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
         source.classes.len()
     );
     // A store without a snapshot stays untouched.
-    let published_only = Store::open(&specification.store, Access::ReadOnly).await?;
-    let snapshot = snapshot(&published_only, &specification.name, arguments.snapshot).await?;
+    let snapshot = match Store::open(&specification.store, Access::ReadOnly).await {
+        Ok(store) => snapshot(&store, &specification.name, arguments.snapshot).await?,
+        Err(metad2a_database::Error::NoDatabase { .. }) => {
+            return Err(no_snapshot(&specification.name, arguments.snapshot));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let store = Store::open(&specification.store, Access::ReadWrite).await?;
     let generator = published(&store, &snapshot, Model::Generator).await?;
     let predictor = published(&store, &snapshot, Model::Predictor).await?;
@@ -100,12 +105,16 @@ async fn snapshot(store: &Store, pipeline: &str, number: Option<u32>) -> anyhow:
         Some(number) => store.snapshot(pipeline, number).await?,
         None => store.current_snapshot(pipeline).await?,
     };
-    found.ok_or_else(|| match number {
+    found.ok_or_else(|| no_snapshot(pipeline, number))
+}
+
+fn no_snapshot(pipeline: &str, number: Option<u32>) -> anyhow::Error {
+    match number {
         Some(number) => {
             anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists them")
         }
         None => anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one"),
-    })
+    }
 }
 
 /// A model of a snapshot, with all that is needed to use it.
