@@ -32,7 +32,7 @@ static QUEUES: LazyLock<Mutex<HashMap<String, Arc<Shared>>>> = LazyLock::new(Mut
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(0);
 
-/// See the [module page](self).
+/// A queue within one process.
 #[derive(Debug)]
 pub struct MemoryQueue {
     connection: Arc<Connection>,

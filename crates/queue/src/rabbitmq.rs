@@ -57,7 +57,7 @@ impl Default for RabbitOptions {
     }
 }
 
-/// See the [module page](self).
+/// A connection to RabbitMQ, made anew when it is lost.
 #[derive(Debug)]
 pub struct RabbitQueue {
     link: Arc<Link>,

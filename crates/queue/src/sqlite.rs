@@ -58,7 +58,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// See the [module page](self).
+/// A queue in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteQueue {
     database: Database,

@@ -66,7 +66,7 @@ impl Faults {
     }
 }
 
-/// See the [module page](self).
+/// A queue around another that misbehaves within the contract.
 #[derive(Debug)]
 pub struct UnreliableQueue {
     inner: Arc<dyn Queue>,
