@@ -12,8 +12,8 @@ use crate::{Error, Picture, Result};
 const PICTURES: [u8; 4] = [0, 0, 8, 3];
 /// Unsigned bytes in one dimension.
 const LABELS: [u8; 4] = [0, 0, 8, 1];
-/// More pixels than any file of this form has; what claims more is damage or an attack.
-const MOST_BYTES: u64 = 8 << 30;
+/// More than any known file of this form (EMNIST's largest has 640 MB); what claims more is damage or an attack.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// The dimensions that a header names, and the bytes after it.
 struct Content {
@@ -22,8 +22,8 @@ struct Content {
 }
 
 pub(crate) fn labels(pictures: &SourceFile, labels: &SourceFile) -> Result<Labels> {
-    let count = read(pictures, PICTURES)?.dimensions[0];
-    let labels = label_bytes(labels, count)?;
+    let (content, _) = read_pictures(pictures)?;
+    let labels = label_bytes(labels, content.dimensions[0])?;
     Ok(Labels { labels: labels.iter().map(|label| u32::from(*label)).collect(), names: None })
 }
 
@@ -32,20 +32,23 @@ pub(crate) fn pictures(
     labels: &SourceFile,
     wanted: &BTreeSet<u32>,
 ) -> Result<Vec<(u32, Picture)>> {
-    let content = read(pictures, PICTURES)?;
-    let [count, height, width] = content.dimensions[..] else { unreachable!("the magic number says three") };
-    if height == 0 || width == 0 {
-        return Err(Error::invalid(
-            &pictures.name,
-            "the header",
-            format!("pictures of {width} x {height} pixels"),
-        ));
-    }
-    let labels = label_bytes(labels, count)?;
+    let (content, (width, height)) = read_pictures(pictures)?;
+    let labels = label_bytes(labels, content.dimensions[0])?;
     let rows = content.body.chunks_exact(height as usize * width as usize);
     let labelled = rows.zip(&labels).map(|(grey, label)| (u32::from(*label), grey));
     let chosen = labelled.filter(|(label, _)| wanted.contains(label));
     Ok(chosen.map(|(label, grey)| (label, Picture::from_grey(width, height, grey))).collect())
+}
+
+/// The pictures with their width and height in pixels.
+fn read_pictures(file: &SourceFile) -> Result<(Content, (u32, u32))> {
+    let content = read(file, PICTURES)?;
+    let [_, height, width] = content.dimensions[..] else { unreachable!("the magic number says three") };
+    if height == 0 || width == 0 {
+        let rule = format!("pictures of {width} x {height} pixels");
+        return Err(Error::invalid(&file.name, "the header", rule));
+    }
+    Ok((content, (width, height)))
 }
 
 fn label_bytes(file: &SourceFile, pictures: u32) -> Result<Vec<u8>> {

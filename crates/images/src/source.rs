@@ -139,6 +139,9 @@ pub async fn index(location: &SourceLocation) -> Result<SourceIndex> {
             names = names.or(found.names);
         }
     }
+    if labels.is_empty() {
+        return Err(Error::invalid(&location.paths.join(", "), "the whole source", "it holds no picture"));
+    }
     Ok(SourceIndex {
         content_id: hex::encode(hash.finalize()),
         pictures: labels.len() as u64,

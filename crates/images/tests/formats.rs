@@ -122,6 +122,8 @@ async fn damaged_idx_files_are_refused_with_place_and_rule() {
     let mut absurd = idx_pictures(2);
     absurd[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
     absurd[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
+    let mut flat = idx_pictures(0);
+    flat[8..12].copy_from_slice(&0_u32.to_be_bytes());
     let cases = [
         (idx_pictures(2)[..20].to_vec(), "`file-0`, byte 20: its header promises 12 bytes after it, found 4"),
         (vec![0, 0], "`file-1`, the header: it ends after 2 bytes; the header alone has 16"),
@@ -131,8 +133,9 @@ async fn damaged_idx_files_are_refused_with_place_and_rule() {
         ),
         (
             absurd,
-            "`file-3`, the header: it claims [4294967295, 4294967295, 3] bytes, more than the limit of 8589934592",
+            "`file-3`, the header: it claims [4294967295, 4294967295, 3] bytes, more than the limit of 1073741824",
         ),
+        (flat, "`file-4`, the header: pictures of 3 x 0 pixels"),
     ];
     for (number, (content, expected)) in cases.into_iter().enumerate() {
         let pictures = write(folder.path(), &format!("file-{number}"), &content);
@@ -143,6 +146,10 @@ async fn damaged_idx_files_are_refused_with_place_and_rule() {
     assert!(message.ends_with("it has 2 labels, but the file of pictures has 3 pictures"), "{message}");
     let alone = index(&location(SourceFormat::Idx, &[&three])).await.unwrap_err().to_string();
     assert_eq!(alone, "an idx source needs a file of pictures and a file of labels, got 1 paths");
+    let none = write(folder.path(), "file-none", &idx_pictures(0));
+    let no_labels = write(folder.path(), "no-labels", &idx_labels(&[]));
+    let empty = index(&location(SourceFormat::Idx, &[&none, &no_labels])).await.unwrap_err().to_string();
+    assert!(empty.ends_with("the whole source: it holds no picture"), "{empty}");
 }
 
 #[tokio::test]
