@@ -1,8 +1,9 @@
 //! The command line. Secrets never stand here: credentials of queue and store come from the environment.
 
 use std::io::IsTerminal;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,6 +64,14 @@ struct WorkerArguments {
     /// Stop when standard input ends: for workers that another program starts and that shall not outlive it.
     #[arg(long)]
     exit_with_parent: bool,
+
+    /// Leave, with exit code 0, after so many seconds in which no slot had a task.
+    #[arg(long, value_name = "SECONDS")]
+    exit_when_idle: Option<NonZeroU64>,
+
+    /// Leave, with exit code 0, after so many tasks of all slots together; those that needed no work count too.
+    #[arg(long, value_name = "N")]
+    max_tasks: Option<NonZeroU32>,
 }
 
 /// How many tasks are done side by side.
@@ -144,6 +153,10 @@ impl Arguments {
             slots: worker.slots,
             name: worker.name.unwrap_or_else(default_name),
             exit_with_parent: worker.exit_with_parent,
+            limits: supervisor::Limits {
+                idle: worker.exit_when_idle.map(|seconds| Duration::from_secs(seconds.get())),
+                tasks: worker.max_tasks,
+            },
             log_arguments: [log_format.to_owned()].into_iter().chain(verbosity).collect(),
         })
     }
@@ -171,6 +184,18 @@ mod tests {
         assert!(matches!("2".parse(), Ok(Slots::Fixed(_))));
         assert!("0".parse::<Slots>().is_err());
         assert!("-1".parse::<Slots>().is_err());
+    }
+
+    #[test]
+    fn limits_are_at_least_one() {
+        let line = ["metad2a-worker", "--queue=memory:q", "--store=memory:", "--pipeline=test"];
+        let parse = |limit| Arguments::try_parse_from(line.into_iter().chain([limit]));
+        let worker = parse("--exit-when-idle=90").unwrap().worker;
+        assert_eq!((worker.exit_when_idle, worker.max_tasks), (NonZeroU64::new(90), None));
+        assert_eq!(parse("--max-tasks=3").unwrap().worker.max_tasks, NonZeroU32::new(3));
+        for refused in ["--exit-when-idle=0", "--exit-when-idle=1.5", "--max-tasks=0", "--max-tasks=-1"] {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

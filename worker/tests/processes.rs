@@ -24,9 +24,10 @@ fn program() -> Command {
 }
 
 /// A worker on a SQLite queue and a local store, ready for tasks; returned with its compute process.
-fn ready_worker(folder: &Path) -> (Child, Pid) {
+fn ready_worker(folder: &Path, further: &[&str]) -> (Child, Pid) {
     let mut worker = program()
         .args(["--pipeline=test", "--device=cpu", "--slots=1", "--exit-with-parent"])
+        .args(further)
         .arg(format!("--queue=sqlite:{}", folder.join("queue.sqlite").display()))
         .arg(format!("--store=file:{}", folder.join("store").display()))
         .stderr(Stdio::piped())
@@ -86,8 +87,16 @@ fn a_compute_process_ends_with_its_standard_input() {
 #[test]
 fn a_worker_told_to_stop_ends_well_and_takes_its_compute_process_along() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut worker, compute) = ready_worker(folder.path());
+    let (mut worker, compute) = ready_worker(folder.path(), &[]);
     kill_process(Pid::from_child(&worker), Signal::TERM).unwrap();
+    assert_eq!(wait_for_exit(&mut worker), Some(0));
+    wait_for_end_of(compute);
+}
+
+#[test]
+fn an_idle_worker_leaves_by_itself_and_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, compute) = ready_worker(folder.path(), &["--exit-when-idle=1"]);
     assert_eq!(wait_for_exit(&mut worker), Some(0));
     wait_for_end_of(compute);
 }
@@ -95,7 +104,7 @@ fn a_worker_told_to_stop_ends_well_and_takes_its_compute_process_along() {
 #[test]
 fn a_worker_ends_with_its_parent() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut worker, compute) = ready_worker(folder.path());
+    let (mut worker, compute) = ready_worker(folder.path(), &[]);
     drop(worker.stdin.take());
     assert_eq!(wait_for_exit(&mut worker), Some(0));
     wait_for_end_of(compute);
@@ -104,7 +113,7 @@ fn a_worker_ends_with_its_parent() {
 #[test]
 fn a_compute_process_does_not_outlive_a_killed_worker() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut worker, compute) = ready_worker(folder.path());
+    let (mut worker, compute) = ready_worker(folder.path(), &[]);
     worker.kill().unwrap();
     worker.wait().unwrap();
     wait_for_end_of(compute);
@@ -159,7 +168,7 @@ fn endless_training(folder: &Path) -> Envelope {
 #[tokio::test]
 async fn a_killed_compute_process_is_one_attempt_and_a_stopped_worker_is_none() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut worker, compute) = ready_worker(folder.path());
+    let (mut worker, compute) = ready_worker(folder.path(), &[]);
     let queue = metad2a_queue::open(&format!("sqlite:{}", folder.path().join("queue.sqlite").display()))
         .await
         .unwrap();

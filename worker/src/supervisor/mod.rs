@@ -5,6 +5,7 @@
 
 mod child;
 mod desk;
+mod shift;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ use crate::cli::Slots;
 use crate::device::Choice;
 use child::{Compute, ProcessCompute, ProcessOptions};
 use desk::Desk;
+pub use shift::Limits;
+use shift::Shift;
 use slot::Slot;
 
 /// Killing a process and giving a message back takes less; a hung broker must not keep the worker alive.
@@ -41,11 +44,13 @@ pub struct Options {
     pub name: String,
     /// Stop when standard input ends.
     pub exit_with_parent: bool,
+    /// When to leave unasked.
+    pub limits: Limits,
     /// Handed on to the compute processes.
     pub log_arguments: Vec<String>,
 }
 
-/// Works until a signal, the end of the parent, or an error that no waiting cures.
+/// Works until a signal, the end of the parent, one of the limits, or an error that no waiting cures.
 pub fn run_until_stopped(options: Options) -> anyhow::Result<()> {
     // One thread: everything here waits. It is also the thread whose end the kernel reports to the compute processes,
     // so it must be one that lives as long as the program.
@@ -119,7 +124,13 @@ async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     );
     let mut computes = vec![first];
     computes.resize_with(slots, || ProcessCompute::new(process.clone()));
-    let team = Team { queue: queue.clone(), store, pipeline: options.pipeline, name: options.name };
+    let team = Team {
+        queue: queue.clone(),
+        store,
+        pipeline: options.pipeline,
+        name: options.name,
+        limits: options.limits,
+    };
     let outcome = team.work(computes, stop).await;
     // Gives back whatever is still taken.
     if tokio::time::timeout(GRACE, queue.close()).await.is_err() {
@@ -134,10 +145,12 @@ struct Team {
     store: Store,
     pipeline: String,
     name: String,
+    limits: Limits,
 }
 
 impl Team {
-    /// Works until `stop`, or until every slot has met an error that no waiting cures; the first such error is returned.
+    /// Works until `stop`, until a limit is reached, or until every slot has met an error that no waiting cures; the
+    /// first such error is returned.
     async fn work<C: Compute + 'static>(
         self,
         computes: Vec<C>,
@@ -146,6 +159,7 @@ impl Team {
         let tracker = TaskTracker::new();
         let (notice, notices) = watch::channel(0_u64);
         let listener = tokio::spawn(listen(self.queue.clone(), self.pipeline.clone(), notice));
+        let shift = Arc::new(Shift::new(self.limits));
         let mut running = Vec::new();
         for (number, compute) in computes.into_iter().enumerate() {
             let desk = Desk {
@@ -154,15 +168,17 @@ impl Team {
                 pipeline: self.pipeline.clone(),
                 name: format!("{}/{number}", self.name),
             };
-            let slot = Slot::new(desk, compute, notices.clone(), stop.clone());
+            let slot = Slot::new(desk, compute, notices.clone(), shift.clone(), stop.clone());
             running.push(tracker.spawn(slot.run()));
         }
         tracker.close();
+        let watchman = tokio::spawn(async move { shift.end_when_idle().await });
         let all_ended = tokio::select! {
             () = tracker.wait() => true,
             () = stop.cancelled() => tokio::time::timeout(GRACE, tracker.wait()).await.is_ok(),
         };
         listener.abort();
+        watchman.abort();
         if !all_ended {
             // Their processes die with this one, and the queue gives their messages to others.
             tracing::warn!(slots = tracker.len(), grace = ?GRACE, "slots did not stop in time");

@@ -13,6 +13,7 @@
 //! Whatever goes wrong between two arrows, the message is still unacknowledged and comes again.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,6 +28,7 @@ use crate::attempts::{Before, Failure};
 use crate::protocol::{Finished, Job};
 use crate::supervisor::child::{Compute, Ready, Signal};
 use crate::supervisor::desk::{Desk, TaskName, acknowledge, give_back};
+use crate::supervisor::shift::Shift;
 
 /// Progress is a hint for people: more often than this is noise on the broker.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -42,6 +44,7 @@ pub(super) struct Slot<C> {
     lanes: Vec<Lane>,
     compute: C,
     notices: watch::Receiver<u64>,
+    shift: Arc<Shift>,
     stop: CancellationToken,
 }
 
@@ -59,6 +62,7 @@ impl<C: Compute> Slot<C> {
         desk: Desk,
         compute: C,
         notices: watch::Receiver<u64>,
+        shift: Arc<Shift>,
         stop: CancellationToken,
     ) -> Self {
         // In the order of preference.
@@ -70,10 +74,10 @@ impl<C: Compute> Slot<C> {
         ]
         .map(|(class, urgency)| Lane::new(desk.pipeline.clone(), class, urgency))
         .to_vec();
-        Self { desk, lanes, compute, notices, stop }
+        Self { desk, lanes, compute, notices, shift, stop }
     }
 
-    /// Works until told to stop. Ends with an error only where no waiting helps.
+    /// Works until told to stop or until the shift is over. Ends with an error only where no waiting helps.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.work().await;
         self.compute.kill().await;
@@ -87,11 +91,13 @@ impl<C: Compute> Slot<C> {
         let mut pause = FIRST_PAUSE;
         let mut failed_starts = 0;
         let mut subscription: Option<Box<dyn Subscription>> = None;
-        while !self.stop.is_cancelled() {
+        let shift = self.shift.clone();
+        while !self.stop.is_cancelled() && !shift.over().is_cancelled() {
             // Before a task is taken, so that no task waits for it, and none is blamed.
             let ready = tokio::select! {
                 ready = self.compute.ready() => ready,
                 () = self.stop.cancelled() => break,
+                () = shift.over().cancelled() => break,
             };
             let step = match ready {
                 Ok(ready) => {
@@ -115,6 +121,7 @@ impl<C: Compute> Slot<C> {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.stop.cancelled() => break,
+                        () = shift.over().cancelled() => break,
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -128,6 +135,13 @@ impl<C: Compute> Slot<C> {
         subscription: &mut Option<Box<dyn Subscription>>,
         ready: &Ready,
     ) -> anyhow::Result<()> {
+        let shift = self.shift.clone();
+        // Before the queue is asked: what it has in reserve for a slot that may take nothing, another could begin.
+        let place = tokio::select! {
+            place = shift.place() => place,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let Some(place) = place else { return Ok(()) };
         if subscription.is_none() {
             let fresh = self.desk.queue.subscribe(&self.lanes).await;
             *subscription = Some(fresh.context("cannot subscribe to the queue")?);
@@ -136,8 +150,12 @@ impl<C: Compute> Slot<C> {
         let delivery = tokio::select! {
             taken = subscribed.take() => taken.context("cannot take a task from the queue")?,
             () = self.stop.cancelled() => return Ok(()),
+            () = shift.over().cancelled() => return Ok(()),
         };
-        self.handle(delivery, ready.clone()).await
+        let _at_work = shift.at_work();
+        self.handle(delivery, ready.clone()).await?;
+        place.used();
+        Ok(())
     }
 
     async fn handle(&mut self, delivery: Box<dyn Delivery>, ready: Ready) -> anyhow::Result<()> {

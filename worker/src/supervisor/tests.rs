@@ -1,5 +1,7 @@
 //! The whole life of a message on the memory back-ends, with computes that need no process.
 
+mod leaving;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
@@ -85,6 +87,7 @@ impl World {
             store: self.store.clone(),
             pipeline: PIPELINE.into(),
             name: "worker".into(),
+            limits: Limits::default(),
         }
     }
 
