@@ -16,6 +16,7 @@ need make make
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 if $with_tests; then python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); fi
+if $with_tests; then need systemd-analyze systemd; fi
 [ -d /etc/ssl/certs ] && [ -n "$(ls -A /etc/ssl/certs 2>/dev/null)" ] || missing+=(ca-certificates)
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -35,4 +36,4 @@ fi
 
 scripts/setup-libtorch.sh
 scripts/weights/fetch.sh
-if $with_tests; then scripts/setup-tools.sh; fi
+if $with_tests; then scripts/setup-tools.sh; scripts/setup-infra-tools.sh; fi

@@ -36,6 +36,9 @@ LD_LIBRARY_PATH="${LIBTORCH:-$PWD/.libtorch/torch}/lib" cargo test --workspace -
 step documentation
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
+step infrastructure
+scripts/check-infra.sh
+
 step dependencies
 # Advisories need a database from outside; licences, duplicates and sources are checked offline.
 cargo deny --offline check bans licenses sources
