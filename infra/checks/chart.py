@@ -122,7 +122,7 @@ def check_rules(where, things, values):
             if re.search(r":$|:latest$", container["image"]) or not re.search(r"[:@].", container["image"]):
                 problem(at, f"image {container['image']} is not pinned")
             volumes = [volume["name"] for volume in spec["volumes"]]
-            mounts = [mount["name"] for mount in container["volumeMounts"]]
+            mounts = [mount["name"] for mount in container.get("volumeMounts") or []]
             if sorted(set(mounts)) != sorted(volumes):
                 problem(at, f"volumes {sorted(volumes)} are not the mounted ones {sorted(set(mounts))}")
             environment = [variable["name"] for variable in container["env"]]
@@ -197,7 +197,11 @@ def main():
         for message in helm_python.lint(CHART, values, strict=True)["messages"]:
             if message["severity"] >= 2:
                 problem(name, message["error"])
-        things = render(chart, values)
+        try:
+            things = render(chart, values)
+        except (helm_python.HelmError, yaml.YAMLError) as error:
+            problem(name, error)
+            continue
         for thing in things:
             validate(f"{name}: {thing['kind']} {thing['metadata']['name']}", thing)
         check_rules(name, things, merged(chart.values, values))

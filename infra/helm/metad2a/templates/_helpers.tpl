@@ -78,6 +78,12 @@ env:
   - name: METAD2A_QUEUE_CA_FILE
     value: /etc/metad2a/queue-ca.crt
   {{- end }}
+  {{- if .Values.queue.clientSecret }}
+  - name: METAD2A_QUEUE_CLIENT_CERT_FILE
+    value: /run/secrets/queue-client/tls.crt
+  - name: METAD2A_QUEUE_CLIENT_KEY_FILE
+    value: /run/secrets/queue-client/tls.key
+  {{- end }}
   - name: METAD2A_STORE
     value: {{ .Values.store.url | quote }}
   {{- range $name, $value := .Values.store.environment }}
@@ -96,6 +102,9 @@ envFrom:
 {{- if .Values.queue.caConfigMap }}
 - { name: queue-ca, mountPath: /etc/metad2a/queue-ca.crt, subPath: queue-ca.crt, readOnly: true }
 {{- end }}
+{{- if .Values.queue.clientSecret }}
+- { name: queue-client, mountPath: /run/secrets/queue-client, readOnly: true }
+{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -113,6 +122,13 @@ envFrom:
   configMap:
     name: {{ .Values.queue.caConfigMap }}
     items: [{ key: {{ .Values.queue.caKey | quote }}, path: queue-ca.crt }]
+{{- end }}
+{{- if .Values.queue.clientSecret }}
+- name: queue-client
+  secret:
+    secretName: {{ .Values.queue.clientSecret }}
+    defaultMode: 0440
+    items: [{ key: tls.crt, path: tls.crt }, { key: tls.key, path: tls.key }]
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
