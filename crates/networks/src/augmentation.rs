@@ -19,8 +19,7 @@ pub(crate) struct Source<'a> {
 }
 
 /// The draws of one epoch, one element per picture.
-pub(crate) struct Epoch<'a> {
-    source: &'a Source<'a>,
+pub(crate) struct Epoch {
     order: Tensor,
     /// Left upper corner of the crop in the padded (and mirrored) picture.
     top: Tensor,
@@ -48,7 +47,7 @@ impl<'a> Source<'a> {
     }
 
     /// Draws an epoch. It depends on key, epoch and the number of pictures only.
-    pub(crate) fn epoch(&self, key: &Key, epoch: u32) -> Result<Epoch<'_>> {
+    pub(crate) fn epoch(&self, key: &Key, epoch: u32) -> Result<Epoch> {
         let count = self.count() as usize;
         let mut stream = key.stream(u64::from(epoch));
         let order = stream.permutation(count);
@@ -68,39 +67,35 @@ impl<'a> Source<'a> {
             Ok(Tensor::f_from_slice(values)?.f_to_device(self.data.device())?)
         };
         Ok(Epoch {
-            source: self,
             order: to_device(&order)?,
             top: to_device(&top)?,
             left: to_device(&left)?,
             mirrored: to_device(&mirrored)?,
         })
     }
-}
 
-impl Epoch<'_> {
-    /// Pictures `start..start + count` of the epoch: normalised (count, 3, s, s), and their labels.
-    pub(crate) fn batch(&self, start: i64, count: i64) -> Result<(Tensor, Tensor)> {
-        let source = self.source;
+    /// Pictures `start..start + count` of an epoch: normalised (count, 3, s, s), and their labels.
+    pub(crate) fn batch(&self, epoch: &Epoch, start: i64, count: i64) -> Result<(Tensor, Tensor)> {
         let part = |draws: &Tensor| draws.f_narrow(0, start, count);
-        let order = part(&self.order)?;
-        let labels = source.data.train.labels.f_index_select(0, &order)?;
-        let Augmentation { horizontal_flip, crop_padding } = source.augmentation;
+        let order = part(&epoch.order)?;
+        let labels = self.data.train.labels.f_index_select(0, &order)?;
+        let Augmentation { horizontal_flip, crop_padding } = self.augmentation;
         let pixels = if !horizontal_flip && crop_padding == 0 {
-            source.padded.f_index_select(0, &order)?
+            self.padded.f_index_select(0, &order)?
         } else {
-            let rows = part(&self.top)?.f_unsqueeze(1)?.f_add(&source.range)?;
-            let columns = part(&self.left)?.f_unsqueeze(1)?.f_add(&source.range)?;
+            let rows = part(&epoch.top)?.f_unsqueeze(1)?.f_add(&self.range)?;
+            let columns = part(&epoch.left)?.f_unsqueeze(1)?.f_add(&self.range)?;
             // Column c of the mirrored picture is column last - c: c + mirrored · (last - 2c).
-            let last = source.padded.size()[2] - 1;
+            let last = self.padded.size()[2] - 1;
             let change = columns.f_mul_scalar(-2)?.f_add_scalar(last)?;
-            let columns = columns.f_add(&change.f_mul(&part(&self.mirrored)?.f_unsqueeze(1)?)?)?;
-            source.padded.f_index(&[
+            let columns = columns.f_add(&change.f_mul(&part(&epoch.mirrored)?.f_unsqueeze(1)?)?)?;
+            self.padded.f_index(&[
                 Some(order.f_reshape([count, 1, 1])?),
                 Some(rows.f_unsqueeze(2)?),
                 Some(columns.f_unsqueeze(1)?),
             ])?
         };
-        Ok((source.data.normalised(&pixels)?, labels))
+        Ok((self.data.normalised(&pixels)?, labels))
     }
 }
 
@@ -137,7 +132,7 @@ mod tests {
         let augmentation = Augmentation { horizontal_flip: true, crop_padding: padding };
         let source = Source::new(&data, augmentation).unwrap();
         let epoch = source.epoch(&Key::new("unit", "augmentation"), 3).unwrap();
-        let (images, labels) = epoch.batch(0, count).unwrap();
+        let (images, labels) = source.batch(&epoch, 0, count).unwrap();
         let found = bytes(&data, &images);
         let labels: Vec<i64> = Vec::try_from(labels).unwrap();
         let mut kinds = std::collections::HashSet::new();
@@ -170,7 +165,8 @@ mod tests {
         let source = Source::new(&data, Augmentation { horizontal_flip: true, crop_padding: 0 }).unwrap();
         let labels = |unit: &str, number: u32| -> Vec<i64> {
             let epoch = source.epoch(&Key::new(unit, "augmentation"), number).unwrap();
-            let parts = [(0, 4), (4, 4), (8, 3)].map(|(start, count)| epoch.batch(start, count).unwrap().1);
+            let parts =
+                [(0, 4), (4, 4), (8, 3)].map(|(start, count)| source.batch(&epoch, start, count).unwrap().1);
             Vec::try_from(Tensor::cat(&parts, 0)).unwrap()
         };
         let mut first = labels("unit", 0);
@@ -185,7 +181,8 @@ mod tests {
     fn without_augmentation_pictures_are_unchanged() {
         let data = data(5);
         let source = Source::new(&data, Augmentation { horizontal_flip: false, crop_padding: 0 }).unwrap();
-        let (images, labels) = source.epoch(&Key::new("u", "augmentation"), 0).unwrap().batch(0, 5).unwrap();
+        let epoch = source.epoch(&Key::new("u", "augmentation"), 0).unwrap();
+        let (images, labels) = source.batch(&epoch, 0, 5).unwrap();
         let plain = data.normalised(&data.train.pixels.index_select(0, &labels)).unwrap();
         assert_eq!(images, plain);
     }

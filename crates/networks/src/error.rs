@@ -49,6 +49,15 @@ pub enum Error {
         problems: Vec<String>,
     },
 
+    /// A checkpoint that is damaged, or of another training: use the one before it, or begin anew.
+    #[error("the checkpoint does not fit the training of unit `{unit_id}`: {reason}")]
+    Checkpoint {
+        /// The training that was to go on.
+        unit_id: String,
+        /// The first difference.
+        reason: String,
+    },
+
     /// libtorch refused an operation, for example for want of memory.
     #[error("libtorch: {0}")]
     Torch(String),

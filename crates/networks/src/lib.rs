@@ -3,7 +3,8 @@
 //! ```text
 //!   Cell, NetworkShape ──► Network ──┐
 //!   Pictures ──► PreparedData ───────┼──► train ──► TrainedUnit (curves, figures, network)
-//!   Recipe, unit id ─────────────────┘
+//!   Recipe, unit id ─────────────────┘     ▲  │ between any two batches
+//!                                          └──┘ checkpoint (safetensors)
 //!
 //!   RGB pictures ──► Extractor (EfficientNet-Lite0 or ResNet-18) ──► one feature vector per picture
 //! ```
@@ -36,7 +37,7 @@ pub use extractor::{Extractor, ExtractorKind, RgbPicture};
 pub use network::{Edges, Network, NetworkShape};
 pub use pictures::{Pictures, PreparedData, TrainingData};
 pub use recipe::{Augmentation, Recipe};
-pub use training::{EpochRow, Figures, Status, TrainedUnit, train};
+pub use training::{EpochRow, Figures, Observer, Run, Status, TrainedUnit, Training, train};
 
 /// The result of everything fallible here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -214,7 +214,7 @@ impl Network {
         self.assign(&tensors, "given tensors")
     }
 
-    fn assign(&self, tensors: &[Named], origin: &str) -> Result<()> {
+    pub(crate) fn assign(&self, tensors: &[Named], origin: &str) -> Result<()> {
         let network = format!(
             "the network of `{}` with {} channels, {} cells per stage and {} classes",
             self.cell, self.shape.channels, self.shape.cells_per_stage, self.shape.classes

@@ -51,6 +51,20 @@ impl Sgd {
         Ok(Self { momentum, nesterov, weight_decay, parameters, values, velocity })
     }
 
+    /// The state that a step leaves beside the parameters: one vector, in the order of the parameters.
+    pub(crate) fn velocity(&self) -> &Tensor {
+        &self.velocity
+    }
+
+    /// Takes the velocity of an optimiser over parameters of the same number and order; `false` where it does not fit.
+    pub(crate) fn set_velocity(&mut self, velocity: &Tensor) -> Result<bool> {
+        if velocity.size() != self.velocity.size() || velocity.kind() != self.velocity.kind() {
+            return Ok(false);
+        }
+        self.velocity.f_copy_(velocity)?;
+        Ok(true)
+    }
+
     /// One step down the gradient of `loss`, a scalar that depends on every parameter.
     pub(crate) fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;

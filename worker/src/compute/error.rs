@@ -48,7 +48,10 @@ pub(super) fn is_permanent(error: &anyhow::Error) -> bool {
                 metad2a_networks::Error::Invalid { .. }
                 | metad2a_networks::Error::Format { .. }
                 | metad2a_networks::Error::Weights { .. } => true,
-                metad2a_networks::Error::File { .. } | metad2a_networks::Error::Torch(_) => false,
+                // A task tries an older checkpoint or none; what it is blamed for is never the checkpoint.
+                metad2a_networks::Error::Checkpoint { .. }
+                | metad2a_networks::Error::File { .. }
+                | metad2a_networks::Error::Torch(_) => false,
             };
         }
         if let Some(error) = cause.downcast_ref::<metad2a_model::Error>() {

@@ -3,5 +3,6 @@
 
 mod extractors;
 mod golden;
+mod pauses;
 mod training;
 mod weights;

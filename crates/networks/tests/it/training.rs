@@ -9,7 +9,8 @@ use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
 use tch::{Device, Tensor};
 
-const CELL: &str = "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+pub(crate) const CELL: &str =
+    "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
 const ALWAYS_ZERO: &str = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|none~1|none~2|";
 
 /// Noise with a bright upper or lower half: two classes that a mirrored or shifted picture keeps.
@@ -28,7 +29,7 @@ fn pictures(count: usize, split: &str) -> Pictures {
     Pictures { pixels, labels, size: 8 }
 }
 
-fn data() -> PreparedData {
+pub(crate) fn data() -> PreparedData {
     tch::set_num_threads(1);
     let data = TrainingData {
         train: pictures(70, "train"),
@@ -39,7 +40,7 @@ fn data() -> PreparedData {
     PreparedData::new(&data, Device::Cpu).unwrap()
 }
 
-fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     Recipe {
         epochs: 6,
         batch_size: 16,
@@ -51,13 +52,13 @@ fn recipe() -> Recipe {
     }
 }
 
-fn trained(cell: &str, recipe: &Recipe, unit: &str) -> TrainedUnit {
+pub(crate) fn trained(cell: &str, recipe: &Recipe, unit: &str) -> TrainedUnit {
     let cell = cell.parse::<Cell>().unwrap();
     train(cell, recipe, &data(), unit, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// Everything that must repeat, to the last bit.
-fn numbers(unit: &TrainedUnit) -> (Vec<[u64; 5]>, Vec<Option<Figures>>, Vec<u8>) {
+pub(crate) fn numbers(unit: &TrainedUnit) -> (Vec<[u64; 5]>, Vec<Option<Figures>>, Vec<u8>) {
     let bits = |value: Option<f64>| value.map_or(0, f64::to_bits);
     let row = |row: &EpochRow| {
         let valid = (bits(row.valid_loss), bits(row.valid_accuracy));
