@@ -3,6 +3,7 @@
 //! ```text
 //!   a task's rows ─► put_rows ─► results/<kind>/<hash>.parquet     data first, named by its own content
 //!                    commit   ─► done/<kind>/<id>.json             marker last, put-if-absent: the only commit point
+//!   a task's slice ─► record_checkpoint ─► checkpoints/<id>/<slice>.json   one winner a slice
 //!                    publish  ─► <pipeline>/tables/<table>/…       merged, sorted, checked
 //!                             ─► <pipeline>/snapshots/000042.json  manifest, put-if-absent: whole, or not at all
 //! ```
@@ -17,6 +18,7 @@
 //! Deliberately absent: rename, conditional update, lists of tasks kept beside the markers, a cache, and any table
 //! format that needs a library to read it.
 
+mod checkpoints;
 mod commit;
 mod content;
 mod decisions;
@@ -33,6 +35,7 @@ mod store;
 mod table;
 pub mod tables;
 
+pub use checkpoints::{Checkpoint, Checkpoints, Recorded};
 pub use commit::{Commit, Marker};
 pub use content::{FileRef, sha256_hex};
 pub use decisions::{Decided, Decision};

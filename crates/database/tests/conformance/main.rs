@@ -4,6 +4,7 @@
 //! --run-ignored only -E 'test(s3)'`.
 #![expect(clippy::unwrap_used, reason = "the rules are functions of their own, called by the tests")]
 
+mod checkpoints;
 mod commits;
 mod publishing;
 mod rows;
@@ -80,6 +81,12 @@ suite! {
     commits::a_model_is_loaded_as_it_was_stored,
     commits::weights_that_are_not_the_records_are_refused,
     commits::a_file_of_a_run_is_written_once,
+    checkpoints::one_of_many_executions_ends_a_slice,
+    checkpoints::the_newest_checkpoints_are_found_with_their_data,
+    checkpoints::a_checkpoint_without_its_data_is_refused,
+    checkpoints::a_record_that_cannot_be_read_is_passed_over_and_keeps_its_number,
+    checkpoints::thinning_keeps_the_last_two_and_every_record,
+    checkpoints::a_finished_task_leaves_nothing_and_its_neighbours_stay,
     publishing::a_snapshot_holds_every_row_once,
     publishing::a_refresh_adds_to_what_was_published,
     publishing::equal_inputs_are_not_published_twice,
