@@ -78,6 +78,7 @@ impl Delivery {
             task,
             sources: sources.into_iter().collect(),
             weights,
+            slice: 0,
             failures: Vec::new(),
             max_attempts: self.max_attempts,
             patience_seconds: self.patience_seconds,
@@ -195,7 +196,7 @@ impl Leader {
 
     async fn enter(&mut self, existing: &mut Existing, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Started { worker, .. } | Event::Progress { worker, .. } => {
+            Event::Started { worker, .. } | Event::Progress { worker, .. } | Event::Sliced { worker, .. } => {
                 self.dispatch.heard_of(&worker);
                 Ok(())
             }

@@ -16,7 +16,7 @@ use crate::supervisor;
 ///
 /// Takes tasks from a queue, computes each in a process of its own, commits the results to the store and
 /// acknowledges. Start as many workers as you like, on any machines that reach both, and stop them at any time: an
-/// unfinished task is given to another worker.
+/// unfinished task goes on from its checkpoint on another worker.
 #[derive(Debug, Parser)]
 #[command(name = "metad2a-worker", version, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
@@ -60,6 +60,15 @@ struct WorkerArguments {
     /// The worker's name in markers, events and logs [default: host name and process id].
     #[arg(long)]
     name: Option<String>,
+
+    /// Pause a task after so many seconds, with a checkpoint that any worker goes on from; at most the 30 minutes that
+    /// a broker waits for an acknowledgement by default.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1_800))]
+    slice_seconds: u64,
+
+    /// Leave within so many seconds of a stop (SIGTERM, Ctrl-C): four fifths of them for checkpoints of running tasks.
+    #[arg(long, default_value_t = 25, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    grace_seconds: u64,
 
     /// Stop when standard input ends: for workers that another program starts and that shall not outlive it.
     #[arg(long)]
@@ -157,6 +166,10 @@ impl Arguments {
                 idle: worker.exit_when_idle.map(|seconds| Duration::from_secs(seconds.get())),
                 tasks: worker.max_tasks,
             },
+            patience: supervisor::Patience {
+                slice: Duration::from_secs(worker.slice_seconds),
+                grace: Duration::from_secs(worker.grace_seconds),
+            },
             log_arguments: [log_format.to_owned()].into_iter().chain(verbosity).collect(),
         })
     }
@@ -194,6 +207,17 @@ mod tests {
         assert_eq!((worker.exit_when_idle, worker.max_tasks), (NonZeroU64::new(90), None));
         assert_eq!(parse("--max-tasks=3").unwrap().worker.max_tasks, NonZeroU32::new(3));
         for refused in ["--exit-when-idle=0", "--exit-when-idle=1.5", "--max-tasks=0", "--max-tasks=-1"] {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_slice_is_longer_than_a_broker_waits() {
+        let line = ["metad2a-worker", "--queue=memory:q", "--store=memory:", "--pipeline=test"];
+        let parse = |flag| Arguments::try_parse_from(line.into_iter().chain([flag]));
+        assert_eq!(parse("--slice-seconds=1800").unwrap().worker.slice_seconds, 1_800);
+        assert_eq!(parse("--verbose").unwrap().worker.slice_seconds, 600);
+        for refused in ["--slice-seconds=1801", "--slice-seconds=0", "--grace-seconds=0"] {
             assert!(parse(refused).is_err(), "{refused}");
         }
     }

@@ -1,11 +1,11 @@
 //! The worker: a supervisor that speaks to queue and store, and one compute process per slot that does the work.
 //!
 //! ```text
-//!            take / publish / ack            Job, one JSON line
+//!            take / publish / ack            Order, one JSON line
 //!   queue ◄───────────────────► supervisor ────────────────────► compute process ──► data files ─┐
 //!                                │   ▲                            (tensors, one thread)           ▼
-//!                    marker, decision└──────────────────────────────────┘                       store
-//!                                ▼        Report: progress, outcome
+//!        marker, checkpoint, decision└──────────────────────────────────┘                       store
+//!                                ▼        Report: progress, pause, outcome
 //!                              store
 //! ```
 //!
@@ -21,4 +21,5 @@ pub mod cli;
 pub mod compute;
 pub mod device;
 pub mod protocol;
+pub mod slices;
 pub mod supervisor;

@@ -159,6 +159,7 @@ fn endless_training(folder: &Path) -> Envelope {
         task,
         sources: BTreeMap::from([(source, address)]),
         weights: BTreeMap::new(),
+        slice: 0,
         failures: Vec::new(),
         max_attempts: 2,
         patience_seconds: LONGEST.as_secs(),

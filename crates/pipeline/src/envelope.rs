@@ -25,7 +25,11 @@ pub struct Envelope {
     pub sources: BTreeMap<String, SourceAddress>,
     /// Files of extractor weights by SHA-256.
     pub weights: BTreeMap<String, String>,
-    /// How often a compute process died of this task or reported an error, and why.
+    /// The slice of the task that is asked for; 0 from the coordinator. Work goes on from the newest checkpoint in the
+    /// store, whatever stands here.
+    #[serde(default)]
+    pub slice: u32,
+    /// How often a compute process died of this task or reported an error since its last checkpoint, and why.
     pub failures: Vec<String>,
     pub max_attempts: u32,
     /// Wall-clock limit without any sign of progress, in seconds.
@@ -56,8 +60,38 @@ impl Envelope {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    Started { task: String, kind: String, worker: String },
-    Progress { task: String, worker: String, done: u64, total: u64 },
-    Finished { task: String, kind: String, worker: String, seconds: f64 },
-    Failed { task: String, kind: String, worker: String, attempt: u32, reason: String, gave_up: bool },
+    Started {
+        task: String,
+        kind: String,
+        worker: String,
+    },
+    Progress {
+        task: String,
+        worker: String,
+        done: u64,
+        total: u64,
+    },
+    /// A slice ended with a checkpoint: `done` of `total` in the kind's own unit.
+    Sliced {
+        task: String,
+        kind: String,
+        worker: String,
+        slice: u32,
+        done: u64,
+        total: u64,
+    },
+    Finished {
+        task: String,
+        kind: String,
+        worker: String,
+        seconds: f64,
+    },
+    Failed {
+        task: String,
+        kind: String,
+        worker: String,
+        attempt: u32,
+        reason: String,
+        gave_up: bool,
+    },
 }

@@ -8,19 +8,26 @@ use anyhow::Context;
 use metad2a_database::now;
 use metad2a_database::tables::{CurveRow, EvaluationRow};
 use metad2a_images::{DatasetDraw, DrawnPicture, SplitFractions, data_hash, draw};
-use metad2a_networks::{EpochRow, Figures, Pictures, PreparedData, Status, TrainedUnit, TrainingData, train};
+use metad2a_networks::{
+    EpochRow, Figures, Observer, Pictures, PreparedData, Run, Status, TrainedUnit, Training, TrainingData,
+};
 use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Recipe, Summary, Unit};
 use metad2a_search_space::{MacroShape, flops, parameters};
 
-use super::{Engine, Progress};
+use super::Engine;
+use super::bundle::{Bundle, UnitRows};
+use super::slice::Slice;
 use crate::device;
-use crate::protocol::Finished;
+use crate::protocol::{Finished, Job, Outcome};
 
 /// Epochs over which the label `fit_loss` is averaged.
 const FIT_EPOCHS: usize = 10;
 /// Points on a curve of validation figures: validating after every epoch may cost as much as the training.
 const VALIDATIONS: u32 = 10;
+
+/// The status of a row whose training lost its numbers.
+const DIVERGED: &str = "diverged";
 
 /// The version of libtorch that tch 0.24 is the binding of. torch-sys refuses to build with any other.
 const LIBTORCH_VERSION: &str = "2.11.0";
@@ -36,41 +43,72 @@ pub(super) struct PreparedDataset {
     test_pictures: u64,
 }
 
+/// One unit's training inside a slice of its bundle; counts epochs.
+struct Watch<'a, 'b> {
+    slice: &'a mut Slice<'b>,
+    done: u64,
+    total: u64,
+}
+
+impl Observer for Watch<'_, '_> {
+    fn epoch(&mut self, _row: EpochRow) -> ControlFlow<()> {
+        self.done += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn batch(&mut self) -> ControlFlow<()> {
+        self.slice.progress(self.done, self.total);
+        if self.slice.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 impl Engine {
     pub(super) fn evaluate(
         &mut self,
-        task_id: &str,
+        job: &Job,
         task: &Evaluate,
-        envelope: &Envelope,
-        progress: &mut Progress<'_>,
-    ) -> anyhow::Result<Finished> {
-        self.prepare(&task.dataset, task.recipe.image_size, envelope)?;
-        progress(0, 0);
+        slice: &mut Slice<'_>,
+    ) -> anyhow::Result<Outcome> {
+        self.prepare(&task.dataset, task.recipe.image_size, &job.envelope)?;
+        slice.progress(0, 0);
         let prepared = self.prepared.as_ref().context("no dataset is prepared")?;
         let recipe = network_recipe(&task.recipe);
+        let bundle =
+            self.resumed(job, |checkpoint| Bundle::load(self, checkpoint, task, &recipe, &prepared.data))?;
+        let Bundle { mut finished, training: mut paused } = bundle.unwrap_or_default();
         let total = task.units.len() as u64 * u64::from(task.recipe.epochs);
-        let mut evaluations = Vec::new();
-        let mut curves = Vec::new();
-        let mut diverged = 0;
-        for (number, unit) in task.units.iter().enumerate() {
-            let before = number as u64 * u64::from(task.recipe.epochs);
-            let mut epochs_done = 0;
+        for (number, unit) in task.units.iter().enumerate().skip(finished.len()) {
             let unit_id = task.unit_id(unit);
-            let trained = train(unit.cell, &recipe, &prepared.data, &unit_id, &mut |_| {
-                epochs_done += 1;
-                progress(before + epochs_done, total);
-                ControlFlow::Continue(())
-            })
-            .with_context(|| format!("cannot train cell `{}` with seed {}", unit.cell, unit.seed))?;
-            diverged += u64::from(matches!(trained.status, Status::Diverged { .. }));
-            let labels = Labels { task_id, task, unit, unit_id: &unit_id };
-            let dataset = prepared;
-            evaluations.push(evaluation_row(&labels, dataset, &trained, &device::name(self.device)));
-            curves.extend(trained.curves.iter().map(|epoch| curve_row(&labels, &dataset.dataset, epoch)));
+            let failed = || format!("cannot train cell `{}` with seed {}", unit.cell, unit.seed);
+            let training = match paused.take() {
+                Some(training) => training,
+                None => Training::new(unit.cell, &recipe, &prepared.data, &unit_id).with_context(failed)?,
+            };
+            let before = number as u64 * u64::from(task.recipe.epochs);
+            let done = before + u64::from(training.epochs_done());
+            let mut watch = Watch { slice: &mut *slice, done, total };
+            let trained = match training.run(&mut watch).with_context(failed)? {
+                Run::Finished(trained) => trained,
+                Run::Paused(training) => {
+                    return Bundle::save(self, job, finished, &training, total).map(Outcome::Paused);
+                }
+            };
+            let labels = Labels { task_id: &job.id, task, unit, unit_id: &unit_id };
+            finished.push(UnitRows {
+                evaluation: evaluation_row(&labels, prepared, &trained, &device::name(self.device)),
+                curves: trained
+                    .curves
+                    .iter()
+                    .map(|epoch| curve_row(&labels, &prepared.dataset, epoch))
+                    .collect(),
+            });
         }
+        let (evaluations, curves): (Vec<_>, Vec<_>) =
+            finished.into_iter().map(|rows| (rows.evaluation, rows.curves)).unzip();
+        let curves = curves.concat();
         let summary = Summary::Evaluations {
             units: evaluations.len() as u64,
-            diverged,
+            diverged: evaluations.iter().filter(|row| row.status == DIVERGED).count() as u64,
             train_pictures: prepared.train_pictures,
             valid_pictures: prepared.valid_pictures,
             test_pictures: prepared.test_pictures,
@@ -82,7 +120,8 @@ impl Engine {
             anyhow::Ok(vec![rows, curves])
         });
         let files = files.context("cannot store the rows")?;
-        Ok(Finished { files, units: task.units.iter().map(|unit| task.unit_id(unit)).collect(), summary })
+        let units = task.units.iter().map(|unit| task.unit_id(unit)).collect();
+        Ok(Outcome::Finished(Finished { files, units, summary }))
     }
 
     /// Makes the dataset the prepared one.
@@ -184,7 +223,7 @@ fn evaluation_row(
     };
     let (status, status_reason) = match &trained.status {
         Status::Completed => ("completed", None),
-        Status::Diverged { epoch, reason } => ("diverged", Some(format!("epoch {epoch}: {reason}"))),
+        Status::Diverged { epoch, reason } => (DIVERGED, Some(format!("epoch {epoch}: {reason}"))),
         Status::Stopped => ("stopped", Some("stopped early".to_owned())),
     };
     let [train, valid, test] =

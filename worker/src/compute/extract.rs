@@ -1,58 +1,130 @@
 //! `extract-features`: a class shard of a source → one feature vector per picture.
 
+use std::collections::HashMap;
+
 use anyhow::Context;
+use metad2a_database::Checkpoint;
 use metad2a_database::tables::FeatureRow;
 use metad2a_images::{LabelledPicture, Split, split_of};
 use metad2a_networks::RgbPicture;
 use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::tasks::{ExtractFeatures, Summary};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 
+use super::Engine;
+use super::checkpoints::{BadCheckpoint, belongs};
 use super::error::BadInput;
 use super::evaluate::split_fractions;
-use super::{Engine, Progress};
-use crate::protocol::Finished;
+use super::slice::Slice;
+use crate::protocol::{Finished, Job, Outcome, Paused};
 
 /// Pictures of one call of the extractor: enough to fill a card, few enough for 8 GiB.
 const PICTURES_PER_CALL: usize = 64;
 
+/// Raised when the form changes; another version's checkpoints are passed over.
+const VERSION: u32 = 1;
+const VECTORS: &str = "vectors";
+
+/// What a checkpoint says beside the vectors, which are those of the first pictures in the order of the choice.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    version: u32,
+    task: String,
+    pictures: usize,
+}
+
 impl Engine {
     pub(super) fn extract_features(
         &mut self,
+        job: &Job,
         task: &ExtractFeatures,
-        envelope: &Envelope,
-        progress: &mut Progress<'_>,
-    ) -> anyhow::Result<Finished> {
-        let extractor = self.extractor(envelope, &task.extractor)?;
-        let pictures = self.pictures(envelope, &task.source, &task.classes)?;
-        let chosen = chosen(task, envelope, &pictures)?;
-        progress(0, chosen.len() as u64);
-        let name = format!("{}:{}", task.extractor.kind.name(), task.extractor.weights_sha256);
-        let mut rows = Vec::with_capacity(chosen.len());
-        for part in chosen.chunks(PICTURES_PER_CALL) {
+        slice: &mut Slice<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let extractor = self.extractor(&job.envelope, &task.extractor)?;
+        let pictures = self.pictures(&job.envelope, &task.source, &task.classes)?;
+        let chosen = chosen(task, &job.envelope, &pictures)?;
+        let total = chosen.len() as u64;
+        slice.progress(0, total);
+        let width = task.extractor.kind.width() as usize;
+        let resumed = self.resumed(job, |checkpoint| self.load_vectors(checkpoint, chosen.len(), width))?;
+        let mut vectors = resumed.unwrap_or_default();
+        let finished = vectors.len();
+        for part in chosen[finished..].chunks(PICTURES_PER_CALL) {
             let views: Vec<RgbPicture<'_>> = part
                 .iter()
                 .map(|chosen| &chosen.picture.picture)
                 .map(|picture| RgbPicture { width: picture.width, height: picture.height, rgb: &picture.rgb })
                 .collect();
-            let vectors = extractor.extract(&views).context("cannot extract features")?;
-            for (chosen, vector) in part.iter().zip(vectors) {
-                rows.push(FeatureRow {
-                    source_content_id: task.source.clone(),
-                    extractor: name.clone(),
-                    class_label: chosen.picture.label.into(),
-                    picture_index: chosen.index,
-                    picture_hash: chosen.picture.hash.clone(),
-                    vector,
-                });
+            vectors.extend(extractor.extract(&views).context("cannot extract features")?);
+            slice.progress(vectors.len() as u64, total);
+            if vectors.len() < chosen.len() && slice.is_over() {
+                return self.save_vectors(job, &vectors, total).map(Outcome::Paused);
             }
-            progress(rows.len() as u64, chosen.len() as u64);
         }
+        let name = format!("{}:{}", task.extractor.kind.name(), task.extractor.weights_sha256);
+        let row = |(chosen, vector): (&Chosen<'_>, Vec<f32>)| FeatureRow {
+            source_content_id: task.source.clone(),
+            extractor: name.clone(),
+            class_label: chosen.picture.label.into(),
+            picture_index: chosen.index,
+            picture_hash: chosen.picture.hash.clone(),
+            vector,
+        };
+        let rows: Vec<FeatureRow> = chosen.iter().zip(vectors).map(row).collect();
         let file = self
             .runtime
             .block_on(self.store.put_rows("features", &rows))
             .context("cannot store the features")?;
         let summary = Summary::Features { pictures: rows.len() as u64 };
-        Ok(Finished { files: vec![file], units: Vec::new(), summary })
+        Ok(Outcome::Finished(Finished { files: vec![file], units: Vec::new(), summary }))
+    }
+
+    fn save_vectors(&self, job: &Job, vectors: &[Vec<f32>], total: u64) -> anyhow::Result<Paused> {
+        let state = State { version: VERSION, task: job.id.clone(), pictures: vectors.len() };
+        let shape = vec![vectors.len(), vectors.first().map_or(0, Vec::len)];
+        let bytes: Vec<u8> = vectors.iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, shape, &bytes).context("feature vectors of several widths")?;
+        let tensors = safetensors::serialize([(VECTORS, view)], None::<HashMap<String, String>>)
+            .context("cannot write a checkpoint")?;
+        let files = self.save(job, &state, vec![tensors])?;
+        Ok(Paused { files, done: vectors.len() as u64, total })
+    }
+
+    fn load_vectors(
+        &self,
+        checkpoint: &Checkpoint,
+        most: usize,
+        width: usize,
+    ) -> anyhow::Result<Vec<Vec<f32>>> {
+        let (state, tensors): (State, _) = self.load(checkpoint)?;
+        let State { version, task, pictures } = state;
+        belongs(version == VERSION, || format!("it has form {version}, this program knows {VERSION}"))?;
+        belongs(task == checkpoint.id, || format!("it is of task `{task}`"))?;
+        belongs((1..most).contains(&pictures), || {
+            format!("it is of {pictures} pictures, the task of {most}")
+        })?;
+        let foreign = |error: &dyn std::fmt::Display| BadCheckpoint::Foreign(error.to_string());
+        let [vectors] = &tensors[..] else {
+            let rule = format!("it has {} files of tensors where feature vectors have one", tensors.len());
+            return Err(BadCheckpoint::Foreign(rule).into());
+        };
+        let file = SafeTensors::deserialize(vectors).map_err(|error| foreign(&error))?;
+        let view = file.tensor(VECTORS).map_err(|error| foreign(&error))?;
+        belongs(view.dtype() == Dtype::F32 && view.shape() == [pictures, width], || {
+            format!(
+                "its vectors are {:?} of shape {:?}, not {pictures} × {width}",
+                view.dtype(),
+                view.shape()
+            )
+        })?;
+        let numbers: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect();
+        Ok(numbers.chunks_exact(width).map(<[f32]>::to_vec).collect())
     }
 }
 
@@ -124,6 +196,7 @@ mod tests {
             task: Task::ExtractFeatures(task.clone()),
             sources: std::collections::BTreeMap::new(),
             weights: std::collections::BTreeMap::new(),
+            slice: 0,
             failures: Vec::new(),
             max_attempts: 1,
             patience_seconds: 1,

@@ -1,8 +1,13 @@
 //! The compute process: one job after another from standard input, reports on standard output.
 //!
-//! Deliberately absent: the queue, markers and decisions. A process that dies leaves at most data files that no
-//! marker names.
+//! A job ends when it is finished, or when its slice is over: after the time that it was given, or when the supervisor
+//! says so on standard input. It then leaves a checkpoint, from which another process goes on to the same numbers.
+//!
+//! Deliberately absent: the queue, markers, decisions and the records of checkpoints. A process that dies leaves at most
+//! data files that nothing names. Also absent are signal handlers: libtorch's threads would meet them.
 
+mod bundle;
+mod checkpoints;
 mod error;
 mod evaluate;
 mod extract;
@@ -10,6 +15,7 @@ mod inputs;
 mod models;
 mod search;
 mod settings;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -28,10 +34,12 @@ use tokio::runtime::Runtime;
 
 use crate::cli::ComputeArguments;
 use crate::device;
-use crate::protocol::{Finished, Job, Report};
+use crate::protocol::{Job, Order, Outcome, Report};
 use error::is_permanent;
 use evaluate::PreparedDataset;
 use inputs::{ExtractorCache, PictureCache};
+use slice::Pauses;
+pub use slice::Slice;
 use training_data::TrainingDataCache;
 
 /// The supervisor only needs to see that there is progress.
@@ -40,7 +48,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Serves jobs until standard input ends, which it does when the supervisor does.
 pub fn serve(arguments: &ComputeArguments) -> anyhow::Result<()> {
     die_with_parent();
-    let jobs = read_jobs();
+    leave_stopping_to_the_supervisor();
+    let pauses = Pauses::default();
+    let jobs = read_orders(pauses.clone());
     // Before the first tensor: libtorch looks for its CUDA half once.
     let device = device::open(arguments.device)?;
     // One thread a process: more of them wait for each other where every core has a process of its own, and sums would
@@ -48,17 +58,22 @@ pub fn serve(arguments: &ComputeArguments) -> anyhow::Result<()> {
     tch::set_num_threads(1);
     let mut engine = Engine::open(&arguments.store, device)?;
     say(&Report::Ready { device: device::name(device), gpu: device.is_cuda() })?;
-    for job in jobs {
-        let mut reported = Instant::now();
-        let outcome = engine.work(&job, &mut |done, total| {
+    for (number, job) in (1..).zip(jobs) {
+        let started = Instant::now();
+        let mut reported = started;
+        let mut report = |done, total| {
             if reported.elapsed() >= REPORT_EVERY {
                 reported = Instant::now();
                 // A supervisor that is gone ends this process through standard input.
                 let _ = say(&Report::Progress { done, total });
             }
-        });
+        };
+        let budget = Duration::from_secs(job.slice_seconds);
+        let mut is_over = || started.elapsed() >= budget || pauses.is_paused(number);
+        let outcome = engine.work(&job, &mut Slice::new(&mut report, &mut is_over));
         say(&match outcome {
-            Ok(finished) => Report::Finished(Box::new(finished)),
+            Ok(Outcome::Finished(finished)) => Report::Finished(Box::new(finished)),
+            Ok(Outcome::Paused(paused)) => Report::Paused(Box::new(paused)),
             Err(error) => Report::Failed { permanent: is_permanent(&error), reason: format!("{error:#}") },
         })?;
     }
@@ -74,20 +89,34 @@ fn die_with_parent() {
     }
 }
 
-/// Reads jobs beside the work, so that the end of standard input ends the process whatever it is doing.
-fn read_jobs() -> mpsc::Receiver<Job> {
+/// Service managers send SIGTERM to every process of a service. The supervisor answers it, and asks for a checkpoint on
+/// standard input; this process must live to write it.
+fn leave_stopping_to_the_supervisor() {
+    #[expect(unsafe_code, reason = "no safe wrapper ignores a signal without installing a handler")]
+    // SAFETY: ignoring a signal runs no code of ours in any thread.
+    unsafe {
+        libc::signal(libc::SIGTERM, libc::SIG_IGN);
+    }
+}
+
+/// Reads orders beside the work, so that a pause is heard between two batches, and that the end of standard input ends
+/// the process whatever it is doing.
+fn read_orders(pauses: Pauses) -> mpsc::Receiver<Job> {
     let (sender, jobs) = mpsc::channel();
     std::thread::spawn(move || {
+        let mut number = 0;
         for line in std::io::stdin().lock().lines() {
-            let job = line.context("cannot read standard input").and_then(|line| {
-                serde_json::from_str(&line).context("standard input holds something else than a job")
+            let order = line.context("cannot read standard input").and_then(|line| {
+                serde_json::from_str(&line).context("standard input holds something else than an order")
             });
-            match job {
-                Ok(job) => {
-                    if sender.send(job).is_err() {
+            match order {
+                Ok(Order::Work(job)) => {
+                    number += 1;
+                    if sender.send(*job).is_err() {
                         break;
                     }
                 }
+                Ok(Order::Pause) => pauses.pause(number),
                 Err(error) => {
                     tracing::error!("{error:#}");
                     std::process::exit(1);
@@ -105,9 +134,6 @@ fn say(report: &Report) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     output.write_all(&line).and_then(|()| output.flush()).context("cannot write to the supervisor")
 }
-
-/// Called with how much is done of how much, in the kind's own unit.
-type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Does tasks, and keeps what consecutive tasks share.
 pub struct Engine {
@@ -141,15 +167,17 @@ impl Engine {
         })
     }
 
-    /// Does one task and stores its data files. Equal tasks give equal rows on one kind of device, apart from measured
-    /// columns.
-    pub fn work(&mut self, job: &Job, progress: &mut Progress<'_>) -> anyhow::Result<Finished> {
+    /// Does one slice of a task and stores its files: the results, or a checkpoint where the slice ended before the
+    /// task. Equal tasks give equal rows on one kind of device, however they are sliced, apart from measured columns.
+    ///
+    /// `validate` and `search` take seconds to a minute and are never paused.
+    pub fn work(&mut self, job: &Job, slice: &mut Slice<'_>) -> anyhow::Result<Outcome> {
         match &job.envelope.task {
-            Task::ExtractFeatures(task) => self.extract_features(task, &job.envelope, progress),
-            Task::Evaluate(task) => self.evaluate(&job.id, task, &job.envelope, progress),
-            Task::TrainEpisodes(task) => self.train_episodes(task, progress),
-            Task::Validate(task) => self.validate(task),
-            Task::Search(task) => self.search(task, progress),
+            Task::ExtractFeatures(task) => self.extract_features(job, task, slice),
+            Task::Evaluate(task) => self.evaluate(job, task, slice),
+            Task::TrainEpisodes(task) => self.train_episodes(job, task, slice),
+            Task::Validate(task) => self.validate(task).map(Outcome::Finished),
+            Task::Search(task) => self.search(task, slice).map(Outcome::Finished),
         }
     }
 }

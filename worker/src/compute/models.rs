@@ -1,13 +1,12 @@
 //! The two models and what differs between them when they are trained.
 
 use anyhow::Context;
-use metad2a_model::{Adam, Generator, Predictor, TrainingMetrics, TrainingSet};
+use metad2a_model::{Adam, Generator, Predictor, TrainingSet};
 use metad2a_pipeline::tasks::{Model, ModelSettings};
 use metad2a_randomness::Key;
 use std::ops::ControlFlow;
 use tch::Device;
 
-use super::Progress;
 use super::settings::{episode_config, model_config};
 
 /// A model under training.
@@ -75,6 +74,7 @@ impl Learner {
     }
 
     /// Trains `steps` steps that are numbered from `first_step`: each draws its own randomness from its number.
+    /// `each_step` gets the loss of every step and may end the training behind it.
     #[expect(clippy::too_many_arguments, reason = "they are those of the model crate's own functions")]
     pub(super) fn train(
         &mut self,
@@ -84,15 +84,10 @@ impl Learner {
         key: &Key,
         first_step: u64,
         steps: u64,
-        progress: &mut Progress<'_>,
-    ) -> anyhow::Result<TrainingMetrics> {
+        each_step: &mut dyn FnMut(f64) -> ControlFlow<()>,
+    ) -> anyhow::Result<()> {
         let config = episode_config(settings);
-        let mut done = 0;
-        let mut each_step = |_step: u64, _loss: f64| {
-            done += 1;
-            progress(done, steps);
-            ControlFlow::Continue(())
-        };
+        let mut each_step = |_step: u64, loss: f64| each_step(loss);
         match self {
             Self::Generator(generator) => metad2a_model::train_generator(
                 generator,
@@ -115,7 +110,8 @@ impl Learner {
                 &mut each_step,
             ),
         }
-        .context("cannot train the model")
+        .context("cannot train the model")?;
+        Ok(())
     }
 }
 

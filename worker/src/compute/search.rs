@@ -7,19 +7,20 @@ use metad2a_pipeline::tasks::{RankedCell, Search, Summary};
 use metad2a_randomness::Key;
 use metad2a_search_space::{Cell, MacroShape, flops, parameters};
 
+use super::Engine;
 use super::error::BadInput;
 use super::models::{load_generator, load_predictor};
+use super::slice::Slice;
 use super::training_data::dataset_features;
-use super::{Engine, Progress};
 use crate::protocol::Finished;
 
 impl Engine {
-    pub(super) fn search(&mut self, task: &Search, progress: &mut Progress<'_>) -> anyhow::Result<Finished> {
+    pub(super) fn search(&mut self, task: &Search, slice: &mut Slice<'_>) -> anyhow::Result<Finished> {
         let features = self.features_of(task.features.iter())?;
         let features = dataset_features(&task.dataset, &task.source, &task.classes, &features)?;
         let generator = load_generator(&task.generator_settings, &self.blob(&task.generator)?, self.device)?;
         let predictor = load_predictor(&task.predictor_settings, &self.blob(&task.predictor)?, self.device)?;
-        progress(0, task.candidates.into());
+        slice.progress(0, task.candidates.into());
         let config = SearchConfig {
             candidates: task.candidates as usize,
             sets: task.sets as usize,

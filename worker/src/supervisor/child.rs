@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::device::Choice;
-use crate::protocol::{Finished, Job, Report};
+use crate::protocol::{Finished, Job, Order, Paused, Report};
 
 /// Log lines kept to explain a death.
 const LAST_LINES: usize = 20;
@@ -31,6 +31,8 @@ pub(super) enum Signal {
         total: u64,
     },
     Finished(Box<Finished>),
+    /// The slice is over, with a checkpoint unless it ended before the first batch.
+    Paused(Box<Paused>),
     Failed {
         reason: String,
         permanent: bool,
@@ -57,6 +59,8 @@ pub(super) trait Compute: Send {
     async fn ready(&mut self) -> anyhow::Result<Ready>;
     /// Gives a job to the ready process. A process that is gone shows in [`Compute::signal`].
     async fn start(&mut self, job: &Job) -> anyhow::Result<()>;
+    /// Asks for a checkpoint of the running job at once; the answer comes as a signal.
+    async fn pause(&mut self);
     /// The next sign of the running job. Cancel safe.
     async fn signal(&mut self) -> Signal;
     /// Ends the process at once; returns its last log lines.
@@ -147,13 +151,15 @@ impl Compute for ProcessCompute {
 
     async fn start(&mut self, job: &Job) -> anyhow::Result<()> {
         let running = self.running.as_mut().context("no compute process is ready")?;
-        let mut line = serde_json::to_vec(job).context("a job cannot be written as JSON")?;
-        line.push(b'\n');
-        // A broken pipe means that the process is gone, which `signal` reports with its reason.
-        if let Err(error) = running.input.write_all(&line).await {
-            tracing::debug!("the compute process takes no job: {error}");
+        running.order(&Order::Work(Box::new(job.clone()))).await
+    }
+
+    async fn pause(&mut self) {
+        if let Some(running) = &mut self.running
+            && let Err(error) = running.order(&Order::Pause).await
+        {
+            tracing::debug!("the compute process was not asked to pause: {error:#}");
         }
-        Ok(())
     }
 
     async fn signal(&mut self) -> Signal {
@@ -164,6 +170,7 @@ impl Compute for ProcessCompute {
             match running.reports.recv().await {
                 Some(Report::Progress { done, total }) => return Signal::Progress { done, total },
                 Some(Report::Finished(finished)) => return Signal::Finished(finished),
+                Some(Report::Paused(paused)) => return Signal::Paused(paused),
                 Some(Report::Failed { reason, permanent }) => return Signal::Failed { reason, permanent },
                 Some(Report::Ready { .. }) => {}
                 None => {
@@ -185,6 +192,16 @@ impl Compute for ProcessCompute {
 }
 
 impl Running {
+    async fn order(&mut self, order: &Order) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(order).context("an order cannot be written as JSON")?;
+        line.push(b'\n');
+        // A broken pipe means that the process is gone, which `signal` reports with its reason.
+        if let Err(error) = self.input.write_all(&line).await {
+            tracing::debug!("the compute process takes no order: {error}");
+        }
+        Ok(())
+    }
+
     /// How the process ended and what it logged last.
     async fn last_words(&mut self) -> (String, Vec<String>) {
         let how = match tokio::time::timeout(LAST_WORDS, self.child.wait()).await {

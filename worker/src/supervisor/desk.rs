@@ -1,4 +1,5 @@
-//! What a slot writes: markers, decisions, events, and its answers to the queue.
+//! What a slot writes when a task ends: markers, decisions, events, and its answers to the queue. See [`super::handover`]
+//! for tasks that go on.
 //!
 //! **Invariant:** a message is acknowledged or put aside only after what replaces it exists: the marker, its successor
 //! in the queue, or the decision `failed`.
@@ -50,6 +51,7 @@ impl Desk {
         envelope: Envelope,
         message: &Message,
         marker: &Marker,
+        has_checkpoints: bool,
     ) -> anyhow::Result<()> {
         match self.commit(task, marker).await {
             Ok(Some(Commit::Won)) => {
@@ -95,7 +97,11 @@ impl Desk {
             seconds: marker.seconds,
         })
         .await;
-        acknowledge(delivery, task).await
+        acknowledge(delivery, task).await?;
+        if has_checkpoints {
+            self.remove_checkpoints(task).await;
+        }
+        Ok(())
     }
 
     /// `None` where a decision stands in the way.
@@ -176,7 +182,7 @@ impl Desk {
     }
 
     /// The lane of a task's next attempt: the one that the coordinator gave it. People wait for searches.
-    fn lane_of(&self, task: &Task) -> Lane {
+    pub(super) fn lane_of(&self, task: &Task) -> Lane {
         let urgency = if task.kind().is_urgent() { Urgency::High } else { Urgency::Normal };
         Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
     }

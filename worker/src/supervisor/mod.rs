@@ -5,6 +5,8 @@
 
 mod child;
 mod desk;
+mod handover;
+mod patience;
 mod shift;
 mod slot;
 #[cfg(test)]
@@ -24,12 +26,11 @@ use crate::cli::Slots;
 use crate::device::Choice;
 use child::{Compute, ProcessCompute, ProcessOptions};
 use desk::Desk;
+pub use patience::Patience;
 pub use shift::Limits;
 use shift::Shift;
 use slot::Slot;
 
-/// Killing a process and giving a message back takes less; a hung broker must not keep the worker alive.
-const GRACE: Duration = Duration::from_secs(8);
 /// Between two attempts to listen to the broker's notices.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -46,6 +47,7 @@ pub struct Options {
     pub exit_with_parent: bool,
     /// When to leave unasked.
     pub limits: Limits,
+    pub patience: Patience,
     /// Handed on to the compute processes.
     pub log_arguments: Vec<String>,
 }
@@ -124,17 +126,19 @@ async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     );
     let mut computes = vec![first];
     computes.resize_with(slots, || ProcessCompute::new(process.clone()));
+    let patience = options.patience;
     let team = Team {
         queue: queue.clone(),
         store,
         pipeline: options.pipeline,
         name: options.name,
         limits: options.limits,
+        patience,
     };
     let outcome = team.work(computes, stop).await;
-    // Gives back whatever is still taken.
-    if tokio::time::timeout(GRACE, queue.close()).await.is_err() {
-        tracing::warn!(grace = ?GRACE, "the queue did not close in time");
+    // Gives back whatever is still taken; a hung broker must not keep the worker alive.
+    if tokio::time::timeout(patience.for_goodbye(), queue.close()).await.is_err() {
+        tracing::warn!(waited = ?patience.for_goodbye(), "the queue did not close in time");
     }
     outcome
 }
@@ -146,6 +150,7 @@ struct Team {
     pipeline: String,
     name: String,
     limits: Limits,
+    patience: Patience,
 }
 
 impl Team {
@@ -168,23 +173,28 @@ impl Team {
                 pipeline: self.pipeline.clone(),
                 name: format!("{}/{number}", self.name),
             };
-            let slot = Slot::new(desk, compute, notices.clone(), shift.clone(), stop.clone());
-            running.push(tracker.spawn(slot.run()));
+            let name = desk.name.clone();
+            let slot = Slot::new(desk, compute, notices.clone(), shift.clone(), self.patience, stop.clone());
+            running.push((name, tracker.spawn(slot.run())));
         }
         tracker.close();
         let watchman = tokio::spawn(async move { shift.end_when_idle().await });
         let all_ended = tokio::select! {
             () = tracker.wait() => true,
-            () = stop.cancelled() => tokio::time::timeout(GRACE, tracker.wait()).await.is_ok(),
+            () = stop.cancelled() => {
+                tokio::time::timeout(self.patience.for_slots(), tracker.wait()).await.is_ok()
+            }
         };
         listener.abort();
         watchman.abort();
         if !all_ended {
             // Their processes die with this one, and the queue gives their messages to others.
-            tracing::warn!(slots = tracker.len(), grace = ?GRACE, "slots did not stop in time");
+            let late = running.iter().filter(|(_, slot)| !slot.is_finished());
+            let late: Vec<&str> = late.map(|(name, _)| name.as_str()).collect();
+            tracing::warn!(slots = late.join(", "), waited = ?self.patience.for_slots(), "slots did not stop in time");
             return Ok(());
         }
-        for slot in running {
+        for (_, slot) in running {
             slot.await.context("a slot ended abnormally")??;
         }
         Ok(())

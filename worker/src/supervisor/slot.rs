@@ -5,9 +5,10 @@
 //!             │ no
 //!             ▼
 //!           compute ─► finished ─► marker (the only commit point) ─► event ───────► acknowledge
+//!                      slice over, or told to stop ─► record ─► continuation ─────► acknowledge
 //!                      failed ───► published again, with the reason ──────────────► acknowledge
 //!                      failed too often ─► decision `failed` with all reasons ────► dead letter
-//!                      told to stop ──────────────────────────────────────────────► give back
+//!                      told to stop, and no checkpoint in time ───────────────────► give back
 //! ```
 //!
 //! Whatever goes wrong between two arrows, the message is still unacknowledged and comes again.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use metad2a_database::{Marker, now, random_id};
+use metad2a_database::{Checkpoint, Marker, now, random_id};
 use metad2a_pipeline::envelope::{Envelope, Event};
 use metad2a_queue::{Class, Delivery, Lane, Subscription, Urgency};
 use tokio::sync::watch;
@@ -25,7 +26,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::{Before, Failure};
-use crate::protocol::{Finished, Job};
+use crate::protocol::{Finished, Job, Paused};
+use crate::slices;
+use crate::supervisor::Patience;
 use crate::supervisor::child::{Compute, Ready, Signal};
 use crate::supervisor::desk::{Desk, TaskName, acknowledge, give_back};
 use crate::supervisor::shift::Shift;
@@ -45,12 +48,14 @@ pub(super) struct Slot<C> {
     compute: C,
     notices: watch::Receiver<u64>,
     shift: Arc<Shift>,
+    patience: Patience,
     stop: CancellationToken,
 }
 
 /// How the work on one message ended.
 enum Ended {
     Finished(Box<Finished>),
+    Paused(Box<Paused>),
     Failed(Failure),
     /// Decided or done elsewhere in the meantime.
     Obsolete(&'static str),
@@ -63,6 +68,7 @@ impl<C: Compute> Slot<C> {
         compute: C,
         notices: watch::Receiver<u64>,
         shift: Arc<Shift>,
+        patience: Patience,
         stop: CancellationToken,
     ) -> Self {
         // In the order of preference.
@@ -74,7 +80,7 @@ impl<C: Compute> Slot<C> {
         ]
         .map(|(class, urgency)| Lane::new(desk.pipeline.clone(), class, urgency))
         .to_vec();
-        Self { desk, lanes, compute, notices, shift, stop }
+        Self { desk, lanes, compute, notices, shift, patience, stop }
     }
 
     /// Works until told to stop or until the shift is over. Ends with an error only where no waiting helps.
@@ -191,8 +197,18 @@ impl<C: Compute> Slot<C> {
                 return Err(error);
             }
         }
+        let checkpoints = match self.desk.store.checkpoints(&task.id).await {
+            Ok(checkpoints) => checkpoints,
+            Err(error) => {
+                give_back(delivery, &task).await;
+                return Err(error).context("cannot read the checkpoints of a task");
+            }
+        };
+        let begin = slices::begin(envelope.slice, &envelope.failures, checkpoints.newest);
+        let envelope = Envelope { slice: begin.slice, failures: begin.failures, ..envelope };
         let attempt = envelope.failures.len() as u32 + 1;
-        tracing::info!(slot = self.desk.name, task = task.id, kind = task.kind, attempt, "started");
+        let (slice, earlier) = (envelope.slice, checkpoints.usable);
+        tracing::info!(slot = self.desk.name, task = task.id, kind = task.kind, slice, attempt, "started");
         self.desk
             .emit(&Event::Started {
                 task: task.id.clone(),
@@ -200,9 +216,17 @@ impl<C: Compute> Slot<C> {
                 worker: self.desk.name.clone(),
             })
             .await;
-        let started_at = now();
+        // Over all slices.
+        let (started_at, earlier_seconds) =
+            earlier.first().map_or((now(), 0.0), |last| (last.started_at, last.seconds));
         let clock = Instant::now();
-        let ended = match self.attempt(&task, &envelope).await {
+        let job = Job {
+            id: task.id.clone(),
+            envelope: envelope.clone(),
+            slice_seconds: self.patience.slice.as_secs(),
+            checkpoints: earlier.clone(),
+        };
+        let ended = match self.attempt(&task, &job).await {
             Ok(ended) => ended,
             Err(error) => {
                 // Not the task's fault. The process may still be busy with it.
@@ -211,9 +235,9 @@ impl<C: Compute> Slot<C> {
                 return Err(error);
             }
         };
+        let seconds = earlier_seconds + clock.elapsed().as_secs_f64();
         match ended {
             Ended::Finished(finished) => {
-                let seconds = clock.elapsed().as_secs_f64();
                 let marker = Marker {
                     kind: task.kind.to_owned(),
                     id: task.id.clone(),
@@ -228,7 +252,25 @@ impl<C: Compute> Slot<C> {
                     seconds,
                     summary: serde_json::to_value(&finished.summary).context("a summary has no JSON form")?,
                 };
-                self.desk.finish(delivery, &task, envelope, &message, &marker).await
+                let has_checkpoints = checkpoints.newest.is_some();
+                self.desk.finish(delivery, &task, envelope, &message, &marker, has_checkpoints).await
+            }
+            Ended::Paused(paused) => {
+                let checkpoint = Checkpoint {
+                    kind: task.kind.to_owned(),
+                    id: task.id.clone(),
+                    slice,
+                    execution_id: random_id(),
+                    worker: self.desk.name.clone(),
+                    device: ready.device,
+                    files: paused.files,
+                    started_at,
+                    recorded_at: now(),
+                    seconds,
+                    done: paused.done,
+                    total: paused.total,
+                };
+                self.desk.hand_over(delivery, &task, envelope, &message, &checkpoint, &earlier).await
             }
             Ended::Failed(failure) => self.desk.failed(delivery, &task, envelope, &message, &failure).await,
             Ended::Obsolete(why) => {
@@ -242,25 +284,27 @@ impl<C: Compute> Slot<C> {
         }
     }
 
-    /// Has the task worked on until it ends in whatever way. Except after [`Ended::Finished`] and a reported failure,
-    /// the process is gone.
-    async fn attempt(&mut self, task: &TaskName, envelope: &Envelope) -> anyhow::Result<Ended> {
-        let job = Job { id: task.id.clone(), envelope: envelope.clone() };
-        self.compute.start(&job).await?;
-        let patience = Duration::from_secs(envelope.patience_seconds.max(1));
+    /// Has the task worked on until its slice ends in whatever way. Except after [`Ended::Finished`], [`Ended::Paused`]
+    /// and a reported failure, the process is gone.
+    async fn attempt(&mut self, task: &TaskName, job: &Job) -> anyhow::Result<Ended> {
+        self.compute.start(job).await?;
+        let patience = Duration::from_secs(job.envelope.patience_seconds.max(1));
         let mut last_emitted: Option<Instant> = None;
         let mut deadline = Instant::now() + patience;
+        // After a stop: when waiting for the checkpoint ends.
+        let mut late: Option<Instant> = None;
         self.notices.mark_unchanged();
         loop {
             let stop = self.stop.clone();
             let signal = {
-                let timer = pin!(tokio::time::sleep_until(deadline));
+                let timer = pin!(tokio::time::sleep_until(late.map_or(deadline, |late| late.min(deadline))));
                 tokio::select! {
                     // A stop has precedence over a process that died of the same signal.
                     biased;
-                    () = stop.cancelled() => {
-                        self.compute.kill().await;
-                        return Ok(Ended::Stopped);
+                    () = stop.cancelled(), if late.is_none() => {
+                        late = Some(Instant::now() + self.patience.for_checkpoint());
+                        self.compute.pause().await;
+                        continue;
                     }
                     signal = self.compute.signal() => Some(signal),
                     () = timer => None,
@@ -283,17 +327,38 @@ impl<C: Compute> Slot<C> {
                     }
                 }
                 Some(Signal::Finished(finished)) => return Ok(Ended::Finished(finished)),
+                Some(Signal::Paused(paused)) => return Ok(Ended::Paused(paused)),
                 Some(Signal::Failed { reason, permanent }) => {
+                    // A machine that goes down takes networks and disks along, which is nobody's fault.
+                    if late.is_some() && !permanent {
+                        tracing::info!(
+                            slot = self.desk.name,
+                            task = task.id,
+                            "failed while stopping: {reason}"
+                        );
+                        return Ok(Ended::Stopped);
+                    }
                     return Ok(Ended::Failed(Failure::Reported { reason, permanent }));
                 }
                 Some(Signal::Died { how, last_lines }) => {
-                    if tokio::time::timeout(STOP_MAY_FOLLOW, stop.cancelled()).await.is_ok() {
+                    if late.is_some() || tokio::time::timeout(STOP_MAY_FOLLOW, stop.cancelled()).await.is_ok()
+                    {
                         return Ok(Ended::Stopped);
                     }
                     return Ok(Ended::Failed(Failure::Died { how, last_lines }));
                 }
                 None => {
                     let last_lines = self.compute.kill().await;
+                    if late.is_some() {
+                        tracing::warn!(
+                            slot = self.desk.name,
+                            task = task.id,
+                            kind = task.kind,
+                            waited = ?self.patience.for_checkpoint(),
+                            "this slot was late: it has no checkpoint, and its process is killed"
+                        );
+                        return Ok(Ended::Stopped);
+                    }
                     let seconds = patience.as_secs();
                     return Ok(Ended::Failed(Failure::Stalled { seconds, last_lines }));
                 }

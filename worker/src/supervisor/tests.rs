@@ -21,6 +21,8 @@ struct Scripted {
     jobs: Arc<std::sync::Mutex<Vec<Job>>>,
     /// Called when a job starts: what happens elsewhere meanwhile.
     meanwhile: Option<Meanwhile>,
+    /// None: deaf.
+    when_asked_to_pause: Option<Signal>,
 }
 
 type Meanwhile = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -37,6 +39,12 @@ impl Compute for Scripted {
             meanwhile().await;
         }
         Ok(())
+    }
+
+    async fn pause(&mut self) {
+        if let Some(answer) = self.when_asked_to_pause.take() {
+            self.signals.push_back(answer);
+        }
     }
 
     async fn signal(&mut self) -> Signal {
@@ -78,7 +86,12 @@ impl World {
     }
 
     fn compute(&self, signals: impl IntoIterator<Item = Signal>) -> Scripted {
-        Scripted { signals: signals.into_iter().collect(), jobs: self.jobs.clone(), meanwhile: None }
+        Scripted {
+            signals: signals.into_iter().collect(),
+            jobs: self.jobs.clone(),
+            meanwhile: None,
+            when_asked_to_pause: None,
+        }
     }
 
     fn team(&self) -> Team {
@@ -88,6 +101,7 @@ impl World {
             pipeline: PIPELINE.into(),
             name: "worker".into(),
             limits: Limits::default(),
+            patience: Patience { slice: Duration::from_mins(10), grace: Duration::from_secs(25) },
         }
     }
 
@@ -169,6 +183,7 @@ fn envelope(max_attempts: u32) -> Envelope {
         task,
         sources: BTreeMap::new(),
         weights: BTreeMap::new(),
+        slice: 0,
         failures: Vec::new(),
         max_attempts,
         patience_seconds: 60,

@@ -1,6 +1,7 @@
 //! The handlers on a memory store, with tiny pictures, networks and models.
 
 mod models;
+mod pauses;
 mod pictures;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::tasks::Task;
 use tch::Device;
 
-use super::Engine;
-use crate::protocol::{Finished, Job};
+use super::{Engine, Slice};
+use crate::protocol::{Finished, Job, Outcome};
 
 /// Engines on stores of one name share the store.
 fn engine(store: &str) -> Engine {
@@ -23,13 +24,21 @@ fn envelope(task: Task) -> Envelope {
         task,
         sources: BTreeMap::new(),
         weights: BTreeMap::new(),
+        slice: 0,
         failures: Vec::new(),
         max_attempts: 1,
         patience_seconds: 60,
     }
 }
 
+fn job(envelope: Envelope) -> Job {
+    Job { id: envelope.task.id(), envelope, slice_seconds: u64::MAX, checkpoints: Vec::new() }
+}
+
+/// Works without a pause.
 fn work(engine: &mut Engine, envelope: Envelope) -> anyhow::Result<Finished> {
-    let job = Job { id: envelope.task.id(), envelope };
-    engine.work(&job, &mut |_, _| {})
+    match engine.work(&job(envelope), &mut Slice::new(&mut |_, _| {}, &mut || false))? {
+        Outcome::Finished(finished) => Ok(finished),
+        Outcome::Paused(paused) => panic!("nobody asked for a pause: {paused:?}"),
+    }
 }

@@ -103,7 +103,7 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
 }
 
 /// Freezes a training set of four datasets with twelve cells each; returns its id.
-fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
+pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
     let set = TrainingSet {
         datasets: vec![
             dataset(Group::MetaTrain, [0, 1]),
@@ -149,11 +149,11 @@ fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the other tests' accuracies may be absent")]
-fn usual(number: usize) -> Option<f64> {
+pub(super) fn usual(number: usize) -> Option<f64> {
     Some(0.4 + 0.03 * number as f64)
 }
 
-fn training(
+pub(super) fn training(
     model: Model,
     training_set: &str,
     round: u32,
@@ -173,13 +173,13 @@ fn training(
     }
 }
 
-struct Trained {
+pub(super) struct Trained {
     start: Blob,
     parameters: Blob,
     optimiser: Blob,
 }
 
-fn train(engine: &mut Engine, task: TrainEpisodes) -> Trained {
+pub(super) fn train(engine: &mut Engine, task: TrainEpisodes) -> Trained {
     let finished = work(engine, envelope(Task::TrainEpisodes(task))).unwrap();
     let Summary::Shard { start, parameters, optimiser, loss } = finished.summary else {
         panic!("{:?}", finished.summary)

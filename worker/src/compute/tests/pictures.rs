@@ -14,11 +14,11 @@ use metad2a_randomness::Key;
 use super::super::error::is_permanent;
 use super::*;
 
-const SOURCE: &str = "a source's content id";
+pub(super) const SOURCE: &str = "a source's content id";
 const SIDE: usize = 8;
 
 /// Pictures of three classes: a bright band whose place is the class, under noise; class 2 has only four pictures.
-fn write_idx(folder: &Path) -> SourceAddress {
+pub(super) fn write_idx(folder: &Path) -> SourceAddress {
     let mut stream = Key::new("pictures", "noise").stream(0);
     let mut pixels = Vec::new();
     let mut labels = Vec::new();
@@ -45,7 +45,7 @@ fn write_idx(folder: &Path) -> SourceAddress {
 
 const FRACTIONS: Fractions = Fractions { train: 0.6, valid: 0.2, test: 0.2 };
 
-fn evaluate(classes: &[u32], units: &[Unit]) -> Evaluate {
+pub(super) fn evaluate(classes: &[u32], units: &[Unit]) -> Evaluate {
     Evaluate {
         dataset: Dataset {
             source: SOURCE.into(),
@@ -70,7 +70,7 @@ fn unit(cell: &str, seed: u64) -> Unit {
     Unit { cell: cell.parse().unwrap(), seed }
 }
 
-fn units() -> [Unit; 2] {
+pub(super) fn units() -> [Unit; 2] {
     [
         unit("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|", 0),
         unit("|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|none~2|", 7),
@@ -83,6 +83,15 @@ fn rows(store: &str, task: Evaluate, source: &SourceAddress) -> (Vec<EvaluationR
     let mut envelope = envelope(Task::Evaluate(task));
     envelope.sources.insert(SOURCE.into(), source.clone());
     let finished = work(&mut engine, envelope).unwrap();
+    let (mut rows, curves) = rows_of(&engine, &finished);
+    for row in &mut rows {
+        row.task_id = String::new();
+    }
+    (rows, curves, finished.summary)
+}
+
+/// The rows of a finished bundle without their measured columns.
+pub(super) fn rows_of(engine: &Engine, finished: &Finished) -> (Vec<EvaluationRow>, Vec<CurveRow>) {
     let [evaluations, curves] = &finished.files[..] else { panic!("two files") };
     assert_eq!(evaluations.kind(), Some("evaluations"));
     let (mut rows, mut curves) = engine.runtime.block_on(async {
@@ -93,13 +102,12 @@ fn rows(store: &str, task: Evaluate, source: &SourceAddress) -> (Vec<EvaluationR
     });
     for row in &mut rows {
         row.train_seconds = 0.0;
-        row.task_id = String::new();
         row.finished_at = chrono::DateTime::UNIX_EPOCH;
     }
     for point in &mut curves {
         point.train_seconds = 0.0;
     }
-    (rows, curves, finished.summary)
+    (rows, curves)
 }
 
 #[test]
@@ -195,25 +203,31 @@ fn a_source_or_weights_that_the_message_does_not_name_cannot_be_cured_either() {
     assert!(error.to_string().contains("weights.safetensors"), "{error:#}");
 }
 
-#[test]
-#[ignore = "needs weights: scripts/weights/fetch.sh"]
-fn features_repeat_and_keep_the_hashes_of_their_pictures() {
-    let folder = tempfile::tempdir().unwrap();
+/// Features of two classes with the shipped extractor.
+pub(super) fn features(folder: &Path, images_per_class: u32) -> Envelope {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.weights/efficientnet-lite0.safetensors");
     let sha256 = sha256_hex(&std::fs::read(&path).unwrap());
     let mut envelope = envelope(Task::ExtractFeatures(ExtractFeatures {
         source: SOURCE.into(),
         classes: vec![0, 1],
         fractions: FRACTIONS,
-        images_per_class: 3,
+        images_per_class,
         extractor: Extractor {
             kind: ExtractorKind::EfficientnetLite0,
             weights_sha256: sha256.clone(),
             image_size: 64,
         },
     }));
-    envelope.sources.insert(SOURCE.into(), write_idx(folder.path()));
+    envelope.sources.insert(SOURCE.into(), write_idx(folder));
     envelope.weights.insert(sha256, path.to_str().unwrap().into());
+    envelope
+}
+
+#[test]
+#[ignore = "needs weights: scripts/weights/fetch.sh"]
+fn features_repeat_and_keep_the_hashes_of_their_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let envelope = features(folder.path(), 3);
     let mut engine = engine("features");
     let first = work(&mut engine, envelope.clone()).unwrap();
     assert_eq!(first, work(&mut self::engine("features again"), envelope).unwrap());

@@ -1,0 +1,93 @@
+//! The end of an unfinished slice: record, continuation, acknowledgement, in this order.
+//!
+//! **Invariant:** a message is acknowledged only after its continuation is in the queue, or where somebody else's is
+//! bound to be. Which of the two holds is decided by [`crate::slices`].
+
+use anyhow::Context;
+use metad2a_database::{Checkpoint, Recorded};
+use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_queue::{Delivery, Message};
+
+use super::desk::{Desk, TaskName, acknowledge, give_back};
+use crate::slices::{AfterRecord, HandOver, after_record, hand_over};
+
+impl Desk {
+    /// Passes the task on behind its checkpoint. `earlier`: its older checkpoints, newest first.
+    pub(super) async fn hand_over(
+        &self,
+        delivery: Box<dyn Delivery>,
+        task: &TaskName,
+        envelope: Envelope,
+        message: &Message,
+        checkpoint: &Checkpoint,
+        earlier: &[Checkpoint],
+    ) -> anyhow::Result<()> {
+        let before = match self.standing(task).await {
+            Ok(before) => before,
+            Err(error) => {
+                give_back(delivery, task).await;
+                return Err(error);
+            }
+        };
+        match hand_over(!checkpoint.files.is_empty(), before) {
+            HandOver::Acknowledge(why) => {
+                tracing::info!(slot = self.name, task = task.id, why, "abandoned at the end of a slice");
+                return acknowledge(delivery, task).await;
+            }
+            HandOver::GiveBack => {
+                give_back(delivery, task).await;
+                return Ok(());
+            }
+            HandOver::Record => {}
+        }
+        let recorded = match self.store.record_checkpoint(checkpoint).await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                give_back(delivery, task).await;
+                return Err(error).context("cannot record a checkpoint");
+            }
+        };
+        match after_record(checkpoint.slice, recorded == Recorded::Won) {
+            AfterRecord::Acknowledge(why) => {
+                tracing::info!(slot = self.name, task = task.id, slice = checkpoint.slice, why, "abandoned");
+                acknowledge(delivery, task).await
+            }
+            AfterRecord::Continue { slice } => {
+                let lane = self.lane_of(&envelope.task);
+                let body = Envelope { slice, failures: Vec::new(), ..envelope }.encode();
+                let continuation = Message { body, ..message.clone() };
+                // Should this fail, the message comes again and goes on behind the record.
+                self.queue.publish(&lane, &[continuation]).await.context("cannot publish a continuation")?;
+                acknowledge(delivery, task).await?;
+                self.tell(task, checkpoint).await;
+                if let Err(error) = self.store.thin_checkpoints(checkpoint, earlier).await {
+                    tracing::debug!(task = task.id, "old checkpoints stay: {error}");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn tell(&self, task: &TaskName, checkpoint: &Checkpoint) {
+        let Checkpoint { slice, done, total, seconds, .. } = *checkpoint;
+        tracing::info!(
+            slot = self.name,
+            task = task.id,
+            kind = task.kind,
+            slice,
+            done,
+            total,
+            seconds,
+            "paused with a checkpoint"
+        );
+        let (task, kind, worker) = (task.id.clone(), task.kind.to_owned(), self.name.clone());
+        self.emit(&Event::Sliced { task, kind, worker, slice, done, total }).await;
+    }
+
+    /// After the commit. What stays behind is removed by garbage collection.
+    pub(super) async fn remove_checkpoints(&self, task: &TaskName) {
+        if let Err(error) = self.store.remove_checkpoints(&task.id).await {
+            tracing::debug!(task = task.id, "checkpoints of a finished task stay: {error}");
+        }
+    }
+}
