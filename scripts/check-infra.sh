@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks everything in infra/ without Docker, Kubernetes or a running systemd: see infra/README.md for what each check
-# proves and what none of them does. About half a minute.
+# proves and what none of them does. Under a minute.
 #
 #   scripts/check-infra.sh                      needs the programs of `cargo build -p metad2a-coordinator -p metad2a-worker`
 #   scripts/check-infra.sh --without-programs   does not ask them whether they know the arguments, and says so

@@ -4,6 +4,7 @@ The broker refuses settings that it does not know. Every metric that the rules n
 KEDA's question for the length of a pipeline's lanes must count the tasks in them and nothing else.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -86,7 +87,7 @@ def ask(port, path, method="GET", body=None):
         return answer.read().decode()
 
 
-def wait_for(what, question):
+def wait_for(broker, what, question):
     """Asks until the answer is a true one."""
     end = time.monotonic() + LONGEST
     while True:
@@ -96,14 +97,16 @@ def wait_for(what, question):
                 return answer
         except OSError:
             pass
+        if broker.poll() is not None:
+            raise ChildProcessError("it has ended; its last words stand above")
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {LONGEST} s")
         time.sleep(0.3)
 
 
-def check(port):
+def check(broker, port):
     management, metrics = port + 1, port + 2
-    wait_for("the management plugin answers", lambda: ask(management, "/api/overview"))
+    wait_for(broker, "the management plugin answers", lambda: ask(management, "/api/overview"))
     for queue in [LANE, *OTHERS]:
         ask(management, f"/api/queues/%2F/{queue}", "PUT", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
         message = {"properties": {}, "routing_key": queue, "payload": "task", "payload_encoding": "string"}
@@ -118,7 +121,7 @@ def check(port):
         # A queue is shown once its own numbers have come in.
         return text if f'rabbitmq_queue_messages_ready{{vhost="/",queue="{LANE}"}} 3' in text else None
 
-    text = wait_for(f"the metrics show the tasks in {LANE}", shown)
+    text = wait_for(broker, f"the metrics show the tasks in {LANE}", shown)
     names = set(re.findall(r"(?m)^(rabbitmq_[a-z_]+)", text))
     missing = used - names - ONLY_NEWER
     if missing:
@@ -135,7 +138,7 @@ def check(port):
         items = json.loads(ask(management, question))["items"]
         return items if all("messages" in item for item in items) else None
 
-    items = wait_for("the management plugin counts messages", counted)
+    items = wait_for(broker, "the management plugin counts messages", counted)
     if [item["name"] for item in items] != [LANE] or items[0]["messages"] != 3:
         sys.exit(f"KEDA would count {[(item['name'], item['messages']) for item in items]}, not 3 tasks in {LANE}")
     version = json.loads(ask(management, "/api/overview"))["rabbitmq_version"]
@@ -150,14 +153,15 @@ def main():
         port = free_port()
         broker = start(folder, port)
         try:
-            check(port)
+            check(broker, port)
         except Exception as error:
             with open(f"{folder}/out") as file:
-                print("".join(file.readlines()[-20:]), file=sys.stderr)
+                print("".join(file.readlines()[-60:]), file=sys.stderr)
             sys.exit(f"broker: {error}")
         finally:
             # The data is thrown away, so it need not shut down in order.
-            os.killpg(broker.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(broker.pid, signal.SIGKILL)
             broker.wait()
             for _ in range(50):
                 # The port mapper refuses to end before it has noticed that its node is gone.
