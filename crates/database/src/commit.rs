@@ -58,7 +58,7 @@ pub enum Commit {
     AlreadyDone(Box<Marker>),
 }
 
-fn marker_path(kind: &str, id: &str) -> Result<String> {
+pub(crate) fn marker_path(kind: &str, id: &str) -> Result<String> {
     check_name("kind of task", kind)?;
     check_name("task id", id)?;
     Ok(format!("done/{kind}/{}/{id}.json", shard(id)))
@@ -89,15 +89,13 @@ impl Store {
         self.get_json(&marker_path(kind, id)?, "commit marker").await
     }
 
-    /// All markers of a kind, by id.
-    ///
-    /// Many that are new since the last call are folded into one index file, if the store is open for writing.
+    /// All markers of a kind, by id, in memory. See [`Store::each_marker`] for large stores.
     pub async fn markers(&self, kind: &str) -> Result<Vec<Marker>> {
-        check_name("kind of task", kind)?;
-        let entries = self.list(&format!("done/{kind}/")).await?;
-        let found = self.read_markers(kind, entries).await?;
-        let by_id: BTreeMap<String, Marker> =
-            found.into_iter().map(|marker| (marker.id.clone(), marker)).collect();
+        let mut by_id: BTreeMap<String, Marker> = BTreeMap::new();
+        self.each_marker(kind, |marker| {
+            by_id.insert(marker.id.clone(), marker);
+        })
+        .await?;
         Ok(by_id.into_values().collect())
     }
 

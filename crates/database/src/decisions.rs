@@ -55,6 +55,12 @@ struct Record<'a> {
     execution_id: String,
 }
 
+/// What was decided, without its particulars.
+#[derive(Deserialize)]
+struct Heading {
+    decision: String,
+}
+
 fn decision_path(id: &str, number: u32) -> String {
     format!("decisions/{id}/{number}.json")
 }
@@ -110,6 +116,12 @@ impl Store {
 
     /// The decision that holds about every id there is one about.
     pub async fn all_decisions(&self) -> Result<BTreeMap<String, Decision>> {
+        self.decisions_except(&[]).await
+    }
+
+    /// The decision that holds about every id, except where it is one of these. Their particulars, which may be
+    /// large, are not kept in memory.
+    pub async fn decisions_except(&self, left_out: &[&str]) -> Result<BTreeMap<String, Decision>> {
         let mut newest: BTreeMap<String, u32> = BTreeMap::new();
         for entry in self.list("decisions/").await? {
             if let Some((id, number)) = parse_path(&entry.path) {
@@ -119,8 +131,14 @@ impl Store {
         }
         let found: Vec<(String, Option<Decision>)> = futures::stream::iter(newest)
             .map(|(id, number)| async move {
-                let decision = self.read_decision(&id, number).await?;
-                Ok::<_, Error>((id, decision))
+                let path = decision_path(&id, number);
+                let Some(bytes) = self.get(&path).await? else { return Ok((id, None)) };
+                let Heading { decision } = parse_json(&path, "decision", &bytes)?;
+                if left_out.contains(&decision.as_str()) {
+                    return Ok((id, None));
+                }
+                let decision = parse_json(&path, "decision", &bytes)?;
+                Ok::<_, Error>((id, Some(decision)))
             })
             .buffer_unordered(CONCURRENT_REQUESTS)
             .try_collect()

@@ -41,6 +41,7 @@ pub use content::{FileRef, sha256_hex};
 pub use decisions::{Decided, Decision};
 pub use dictionary::{DICTIONARY_END, DICTIONARY_START, data_dictionary_markdown, with_dictionary};
 pub use error::{Error, Result};
+pub use index::{Folding, FreshMarker};
 pub use models::ModelRecord;
 pub use parquet_files::{NamedFile, decode, encode, merge};
 pub use snapshots::{Checks, Published, Snapshot, SnapshotDraft, SnapshotTable, TableFile};

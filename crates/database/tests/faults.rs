@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use metad2a_database::tables::DatasetRow;
 use metad2a_database::{
-    Access, Checks, Commit, Decided, Error, FileRef, Marker, Put, SnapshotDraft, Store, now, random_id,
+    Access, Checks, Commit, Decided, Error, FileRef, Folding, Marker, Put, SnapshotDraft, Store, now,
+    random_id, sha256_hex,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -260,6 +261,54 @@ async fn an_address_that_cannot_work_says_which_rule_it_breaks() {
         assert!(matches!(error, Error::Url { .. }) && message.contains(part), "{message}");
         assert!(!message.contains("secret"), "{message}");
     }
+}
+
+#[tokio::test]
+async fn markers_read_one_by_one_during_a_run_are_folded_for_the_next_start() {
+    let (store, scripted) = opened().await;
+    let mut folding = Folding::new(&store);
+    for number in 0..1_200_u32 {
+        let id = sha256_hex(&[number as u8, (number >> 8) as u8]);
+        let marker = marker(&id, Vec::new());
+        store.commit(&marker).await.unwrap();
+        let fresh = store.fresh_marker("evaluate", &id).await.unwrap().unwrap();
+        assert_eq!(folding.add(fresh).await, marker);
+    }
+    assert_eq!(store.list("index").await.unwrap().len(), 1, "a file is written as soon as it is full");
+    folding.finish().await;
+    assert_eq!(store.list("index").await.unwrap().len(), 2);
+    scripted.marker_reads.store(0, Ordering::Relaxed);
+    assert_eq!(store.markers("evaluate").await.unwrap().len(), 1_200);
+    assert_eq!(scripted.marker_reads.load(Ordering::Relaxed), 0);
+    assert_eq!(store.fresh_marker("evaluate", "absent").await.unwrap().map(|fresh| fresh.marker), None);
+}
+
+#[tokio::test]
+async fn rivals_that_fold_at_once_take_different_numbers() {
+    let (store, _) = opened().await;
+    let mut rivals = [Folding::new(&store), Folding::new(&store)];
+    for number in 0..400 {
+        let id = format!("{number:04x}");
+        store.commit(&marker(&id, Vec::new())).await.unwrap();
+        let fresh = store.fresh_marker("evaluate", &id).await.unwrap().unwrap();
+        rivals[number % 2].add(fresh).await;
+    }
+    let [one, other] = rivals;
+    tokio::join!(one.finish(), other.finish());
+    assert_eq!(store.list("index").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn decisions_may_be_read_without_those_whose_particulars_are_large() {
+    let (store, _) = opened().await;
+    store.decide("a", "training-set", serde_json::json!({ "datasets": [] })).await.unwrap();
+    store.decide("b", "failed", serde_json::json!({ "reasons": ["x"] })).await.unwrap();
+    store.decide("a", "retry", serde_json::Value::Null).await.unwrap();
+    store.decide("c", "training-set", serde_json::Value::Null).await.unwrap();
+    let found = store.decisions_except(&["training-set"]).await.unwrap();
+    let kinds: Vec<(&str, &str)> =
+        found.iter().map(|(id, decision)| (id.as_str(), decision.decision.as_str())).collect();
+    assert_eq!(kinds, [("a", "retry"), ("b", "failed")]);
 }
 
 #[tokio::test]

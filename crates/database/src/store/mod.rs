@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::content::CONCURRENT_REQUESTS;
 use crate::error::is_transient;
 use crate::{Error, Result, random_id};
 
@@ -64,6 +65,8 @@ pub struct Store {
 
 /// Attempts to settle one conditional write, with pauses that double: 25 s in all, as long as a server may restart.
 const PUT_ATTEMPTS: u32 = 9;
+/// What every object store lists in one request.
+const LISTED_AT_ONCE: usize = 1_000;
 /// The pause after the first attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -178,6 +181,16 @@ impl Store {
         absent_is_none(read.await).map_err(|error| storage("read", path, error))
     }
 
+    /// The content of an object with what the store says of it.
+    pub(crate) async fn get_with_meta(&self, path: &str) -> Result<Option<(ObjectMeta, Bytes)>> {
+        let read = async {
+            let found = self.objects.get(&parse_path(path)?).await?;
+            let meta = found.meta.clone();
+            Ok((meta, found.bytes().await?))
+        };
+        absent_is_none(read.await).map_err(|error| storage("read", path, error))
+    }
+
     /// A JSON object; `what` names its kind in errors.
     pub(crate) async fn get_json<T: DeserializeOwned>(
         &self,
@@ -219,6 +232,30 @@ impl Store {
             .collect();
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
+    }
+
+    /// Every object below a folder whose content is spread over 256 folders of two hex digits, in no order.
+    ///
+    /// A server lists a thousand objects a request, one request after the other. So what does not fit into the first
+    /// is listed folder by folder, many at a time.
+    pub(crate) async fn list_sharded(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
+        let failed = |error| storage("list", folder, error);
+        let prefix = parse(folder)?;
+        let mut all = self.objects.list(Some(&prefix));
+        let mut found = Vec::new();
+        while let Some(meta) = all.try_next().await.map_err(failed)? {
+            found.push(meta);
+            if found.len() > LISTED_AT_ONCE && self.folder.is_none() {
+                let shards = (0..=u8::MAX).map(|shard| prefix.clone().join(format!("{shard:02x}")));
+                return futures::stream::iter(shards)
+                    .map(|shard| self.objects.list(Some(&shard)))
+                    .flatten_unordered(CONCURRENT_REQUESTS)
+                    .try_collect()
+                    .await
+                    .map_err(failed);
+            }
+        }
+        Ok(found)
     }
 
     /// Removes an object; one that is not there is no error.
