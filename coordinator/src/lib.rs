@@ -14,7 +14,7 @@
 pub mod cli;
 mod commands;
 mod dispatch;
-mod ledger;
+pub mod ledger;
 mod local_workers;
 pub mod logging;
 mod outer_steps;
@@ -24,6 +24,7 @@ mod publication;
 mod report;
 mod run;
 mod sources;
+mod work;
 
 use std::process::ExitCode;
 

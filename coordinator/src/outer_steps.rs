@@ -1,7 +1,7 @@
 //! Closes meta-training rounds: reads the shards' parameters, takes the outer step, stores the next checkpoint.
 //!
 //! Parameters are safetensors; the coordinator sees one flat vector per file, in the order of names, and knows nothing
-//! of the model. The file's metadata (configuration, target scale) is copied from shard 0.
+//! of the model. The file's metadata (configuration, target scale) is copied from the first accepted shard.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +18,7 @@ use crate::ledger::{blob_of, file_of};
 /// Kind under which checkpoints and momentum lie.
 const CHECKPOINTS: &str = "checkpoints";
 
-/// Takes the outer step of a round whose shards are all in.
+/// Takes the outer step of a round over its accepted shards.
 pub(crate) async fn close_round(store: &Store, merge: &Merge) -> anyhow::Result<RoundClosed> {
     let start = read(store, &merge.shards[0].start).await?;
     let mut ends = Vec::with_capacity(merge.shards.len());
@@ -50,9 +50,10 @@ pub(crate) async fn close_round(store: &Store, merge: &Merge) -> anyhow::Result<
     };
     Ok(RoundClosed {
         shards: merge.shards.iter().map(|shard| shard.task.clone()).collect(),
+        accepted: merge.accepted.clone(),
         checkpoint,
         momentum,
-        optimisers: merge.shards.iter().map(|shard| shard.optimiser.clone()).collect(),
+        optimisers: merge.optimisers.clone(),
         loss: merge.shards.iter().map(|shard| shard.loss).sum::<f64>() / merge.shards.len() as f64,
     })
 }
@@ -134,9 +135,10 @@ mod tests {
     async fn merge(store: &Store, ends: &[&[f32]], outer: OuterStep) -> Merge {
         let start = write(store, &parameters(&[0.0, 0.0, 0.0])).await.unwrap();
         let mut shards = Vec::new();
-        for end in ends {
+        for (shard, end) in ends.iter().enumerate() {
             let blob = write(store, &parameters(end)).await.unwrap();
             shards.push(ShardResult {
+                shard: shard as u32,
                 task: "t".to_owned(),
                 start: start.clone(),
                 parameters: blob.clone(),
@@ -144,7 +146,16 @@ mod tests {
                 loss: 0.5,
             });
         }
-        Merge { id: "r".to_owned(), model: Model::Generator, round: 0, shards, momentum: None, outer }
+        Merge {
+            id: "r".to_owned(),
+            model: Model::Generator,
+            round: 0,
+            accepted: Vec::new(),
+            optimisers: shards.iter().map(|shard| Some(shard.optimiser.clone())).collect(),
+            shards,
+            momentum: None,
+            outer,
+        }
     }
 
     #[test]

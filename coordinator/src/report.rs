@@ -3,7 +3,9 @@
 
 use std::fmt::Write;
 
-use metad2a_database::tables::{CandidateRow, DatasetRow, EvaluationRow, SearchRow, TrainingMetricRow};
+use metad2a_database::tables::{
+    CandidateRow, DatasetRow, EvaluationRow, ModelRow, SearchRow, TrainingMetricRow,
+};
 use metad2a_database::{Snapshot, Store};
 use serde::Serialize;
 
@@ -57,6 +59,8 @@ pub(crate) struct CellReport {
 pub(crate) struct ModelReport {
     pub(crate) model: String,
     pub(crate) rounds: i64,
+    /// False where a quorum below all shards could close rounds.
+    pub(crate) reproducible: bool,
     pub(crate) metrics: Vec<(String, f64)>,
 }
 
@@ -73,6 +77,7 @@ pub(crate) async fn read(
     let searches: Vec<SearchRow> = store.read_table(snapshot).await?;
     let evaluations: Vec<EvaluationRow> = store.read_table(snapshot).await?;
     let metrics: Vec<TrainingMetricRow> = store.read_table(snapshot).await?;
+    let models: Vec<ModelRow> = store.read_table(snapshot).await?;
     let mut reports = Vec::new();
     for search in &searches {
         let own: Vec<&CandidateRow> =
@@ -101,7 +106,7 @@ pub(crate) async fn read(
         snapshot: snapshot.number,
         is_new,
         datasets: reports,
-        models: model_reports(&metrics),
+        models: model_reports(&metrics, &models),
         problems,
         evaluations: snapshot.rows("evaluations"),
         candidates_files: store.table_locations(snapshot, "candidates")?,
@@ -133,7 +138,7 @@ fn cell_report(row: &CandidateRow, evaluations: &[EvaluationRow]) -> CellReport 
     }
 }
 
-fn model_reports(metrics: &[TrainingMetricRow]) -> Vec<ModelReport> {
+fn model_reports(metrics: &[TrainingMetricRow], models: &[ModelRow]) -> Vec<ModelReport> {
     let mut reports = Vec::new();
     for model in ["generator", "predictor"] {
         let own: Vec<&TrainingMetricRow> = metrics.iter().filter(|row| row.model == model).collect();
@@ -142,6 +147,10 @@ fn model_reports(metrics: &[TrainingMetricRow]) -> Vec<ModelReport> {
         reports.push(ModelReport {
             model: model.to_owned(),
             rounds: last + 1,
+            reproducible: models
+                .iter()
+                .filter(|row| row.model == model)
+                .all(|row| row.reproducible.unwrap_or(true)),
             metrics: of_last.map(|row| (row.metric.clone(), row.value)).collect(),
         });
     }
@@ -170,6 +179,9 @@ pub(crate) fn table(report: &Report) -> String {
         "Snapshot {} of `{}` {state}: {} trained networks.",
         report.snapshot, report.pipeline, report.evaluations
     );
+    for model in report.models.iter().filter(|model| !model.reproducible) {
+        let _ = writeln!(text, "The {} is not reproducible: a quorum could close its rounds.", model.model);
+    }
     for problem in &report.problems {
         let _ = writeln!(text, "Given up: {problem}");
     }
@@ -263,7 +275,14 @@ mod tests {
             snapshot: 3,
             is_new: true,
             datasets: vec![dataset],
-            models: Vec::new(),
+            models: [("generator", false), ("predictor", true)]
+                .map(|(model, reproducible)| ModelReport {
+                    model: model.to_owned(),
+                    rounds: 6,
+                    reproducible,
+                    metrics: Vec::new(),
+                })
+                .into(),
             problems: vec!["evaluate task `x` failed: out of memory".to_owned()],
             evaluations: 152,
             candidates_files: vec!["/store/candidates.parquet".to_owned()],
@@ -278,6 +297,7 @@ mod tests {
           mean of the chosen 81.0, of as many random cells 79.0 (+2.0)
 
         Snapshot 3 of `small` published: 152 trained networks.
+        The generator is not reproducible: a quorum could close its rounds.
         Given up: evaluate task `x` failed: out of memory
 
         Query it, for instance with DuckDB:

@@ -15,22 +15,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::Either;
-use metad2a_database::Store;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use metad2a_database::{Folding, Store};
 use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress};
-use metad2a_pipeline::planner::{Existing, Outcome, Plan, Results, plan};
+use metad2a_pipeline::planner::{Outcome, Planner, Results, Step};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
 use metad2a_queue::{Class, Events, Lane, Message, Queue, Urgency};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::dispatch::Dispatch;
 use crate::ledger;
 use crate::local_workers::LocalWorker;
 use crate::outer_steps::close_round;
 use crate::progress::Reporter;
+use crate::work::{Found, Work, look_up};
 
 /// Between two looks at the store for the tasks in flight.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// Events taken in before the next plan, where many wait.
+const EVENTS_AT_ONCE: usize = 256;
+/// Requests to the store at a time.
+const CONCURRENT_REQUESTS: usize = 16;
 
 /// What travels with every task of a pipeline: where its inputs lie today, and how it is tried again.
 #[derive(Debug, Clone)]
@@ -99,6 +105,8 @@ pub(crate) struct Leader {
     queue: Arc<dyn Queue>,
     delivery: Delivery,
     dispatch: Dispatch,
+    /// Markers that were read since the start, so that the next one finds them folded.
+    folding: Folding,
     events: Events,
     /// Ticks however many events come in between: one of them may have been lost.
     look: Interval,
@@ -125,13 +133,34 @@ impl Leader {
         }
         let mut look = tokio::time::interval(RECONCILE_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self { store, queue, delivery, dispatch: Dispatch::default(), events, look, worker })
+        let (dispatch, folding) = (Dispatch::default(), Folding::new(&store));
+        Ok(Self { store, queue, delivery, dispatch, folding, events, look, worker })
     }
 
-    /// Publishes those of the open tasks for which there is room and that are not in flight.
-    pub(crate) async fn publish(&mut self, open: &[Task]) -> anyhow::Result<()> {
+    /// Publishes those of the open tasks for which there is room and that are not in flight, and the overdue ones once
+    /// more.
+    ///
+    /// What could not be published is tried again with the next plan, at the latest when it is time to look.
+    pub(crate) async fn publish(&mut self, work: &mut impl Work, overdue: &[String]) -> anyhow::Result<()> {
+        self.dispatch.changed(work.take_changes(), work);
+        let mut repeated = Vec::new();
+        for (id, task) in overdue.iter().filter_map(|id| self.dispatch.once_more(id, work)) {
+            tracing::warn!(task = %id, "a task is not done at its deadline, and is published again");
+            repeated.push((id, task));
+        }
+        for id in self.send(repeated).await?.published {
+            self.dispatch.was_repeated(&id, Instant::now());
+        }
+        let fresh = self.dispatch.next(work, Instant::now());
+        for id in self.send(fresh).await?.refused {
+            self.dispatch.forget(&id);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, tasks: Vec<(String, Task)>) -> anyhow::Result<Sent> {
         let mut by_lane: Vec<(Lane, Vec<Message>)> = Vec::new();
-        for (id, task) in self.dispatch.next(open) {
+        for (id, task) in tasks {
             let lane = self.delivery.lane(&task);
             let message = self.delivery.message(id, task);
             match by_lane.iter_mut().find(|(known, _)| *known == lane) {
@@ -139,37 +168,56 @@ impl Leader {
                 None => by_lane.push((lane, vec![message])),
             }
         }
+        let mut sent = Sent::default();
         for (lane, messages) in by_lane {
-            if let Err(error) = self.queue.publish(&lane, &messages).await {
-                if !error.is_retryable() {
-                    return Err(error.into());
+            let ids = messages.iter().map(|message| message.id.clone());
+            match self.queue.publish(&lane, &messages).await {
+                Ok(()) => sent.published.extend(ids),
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "tasks were not published; they will be tried again");
+                    sent.refused.extend(ids);
                 }
-                tracing::warn!(%error, "tasks were not published; they will be tried again");
-                for message in &messages {
-                    self.dispatch.forget(&message.id);
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Waits for news, and tells what the store turned out to hold.
+    pub(crate) async fn hear(&mut self, work: &mut impl Work) -> anyhow::Result<()> {
+        let mut asked: Vec<(String, String)> = Vec::new();
+        match self.news().await? {
+            News::Event(body) => {
+                asked.extend(self.note(&body));
+                // Those that wait already cost no plan of their own.
+                for _ in 1..EVENTS_AT_ONCE {
+                    let Some(Ok(body)) = self.events.next().now_or_never() else { break };
+                    asked.extend(self.note(&body));
                 }
+            }
+            News::TimeToLook => {
+                let due = self.dispatch.due(Instant::now());
+                asked.extend(due.into_iter().map(|(id, kind)| (kind.name().to_owned(), id)));
+            }
+        }
+        asked.retain(|(_, id)| !work.is_done(id));
+        let store = &self.store;
+        let found: Vec<Found> = futures::stream::iter(asked)
+            .map(|(kind, id)| async move { look_up(store, &kind, &id).await })
+            .buffer_unordered(CONCURRENT_REQUESTS)
+            .try_collect()
+            .await?;
+        for found in found {
+            match found {
+                Found::Done(fresh) => {
+                    let marker = self.folding.add(*fresh).await;
+                    work.learn(ledger::fact_of_marker(marker)?);
+                }
+                Found::Decided(fact) => work.learn(fact),
+                Found::Nothing => {}
             }
         }
         Ok(())
-    }
-
-    /// Waits for news and enters it into `existing`.
-    pub(crate) async fn hear(&mut self, existing: &mut Existing) -> anyhow::Result<()> {
-        match self.news().await? {
-            News::Event(body) => match serde_json::from_slice(&body) {
-                Ok(event) => self.enter(existing, event).await,
-                Err(error) => {
-                    tracing::debug!(%error, "an event that is none of ours");
-                    Ok(())
-                }
-            },
-            News::TimeToLook => {
-                for (id, kind) in self.dispatch.in_flight() {
-                    self.look_up(existing, kind.name(), &id).await?;
-                }
-                Ok(())
-            }
-        }
     }
 
     async fn news(&mut self) -> anyhow::Result<News> {
@@ -194,43 +242,47 @@ impl Leader {
         }
     }
 
-    async fn enter(&mut self, existing: &mut Existing, event: Event) -> anyhow::Result<()> {
-        match event {
-            Event::Started { worker, .. } | Event::Progress { worker, .. } | Event::Sliced { worker, .. } => {
+    /// Takes note of an event; the kind and id of a task that is to be looked up.
+    fn note(&mut self, body: &[u8]) -> Option<(String, String)> {
+        match serde_json::from_slice(body) {
+            Ok(
+                Event::Started { task, worker, .. }
+                | Event::Progress { task, worker, .. }
+                | Event::Sliced { task, worker, .. },
+            ) => {
                 self.dispatch.heard_of(&worker);
-                Ok(())
+                self.dispatch.is_alive(&task, Instant::now());
+                None
             }
-            Event::Finished { task, kind, worker, .. } => {
+            Ok(Event::Finished { task, kind, worker, .. }) => {
                 self.dispatch.heard_of(&worker);
-                self.look_up(existing, &kind, &task).await
+                Some((kind, task))
             }
-            Event::Failed { task, kind, worker, attempt, reason, gave_up } => {
+            Ok(Event::Failed { task, kind, worker, attempt, reason, gave_up }) => {
                 tracing::warn!(%task, %kind, %worker, attempt, %reason, gave_up, "a task failed");
-                if gave_up { self.look_up(existing, &kind, &task).await } else { Ok(()) }
+                gave_up.then_some((kind, task))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "an event that is none of ours");
+                None
             }
         }
-    }
-
-    /// Reads a task's marker or decision, if there is one.
-    async fn look_up(&self, existing: &mut Existing, kind: &str, id: &str) -> anyhow::Result<()> {
-        if existing.is_done(id) {
-            return Ok(());
-        }
-        if let Some(marker) = self.store.marker(kind, id).await? {
-            return ledger::add_marker(existing, marker);
-        }
-        if let Some(decision) = self.store.decision(id).await? {
-            return ledger::add_decision(existing, decision);
-        }
-        Ok(())
     }
 
     /// Lets the local worker leave.
     pub(crate) async fn stop(self) {
+        self.folding.finish().await;
         if let Some(worker) = self.worker {
             worker.stop().await;
         }
     }
+}
+
+/// What became of messages.
+#[derive(Default)]
+struct Sent {
+    published: Vec<String>,
+    refused: Vec<String>,
 }
 
 /// How a run came to its end.
@@ -242,51 +294,61 @@ pub(crate) enum End {
 /// Runs a study until nothing is left to do.
 pub(crate) async fn to_the_end(
     leader: &mut Leader,
-    study: &Study,
-    existing: &mut Existing,
+    planner: &mut Planner<'_>,
     reporter: &mut Reporter,
 ) -> anyhow::Result<End> {
     loop {
-        let plan = plan(study, existing)?;
-        reporter.show(&plan.stages);
-        match plan.outcome {
-            Outcome::Finished(results) => return Ok(End::Finished { results, problems: plan.problems }),
+        let step = planner.step(&leader.dispatch.flight(Instant::now()))?;
+        reporter.show(&step.stages);
+        match step.outcome {
+            Outcome::Finished(results) => {
+                return Ok(End::Finished { results, problems: planner.problems() });
+            }
             Outcome::Blocked(reason) => {
                 let log = leader.worker.as_ref().map(|worker| worker.log().display().to_string());
-                return Ok(End::Blocked { reason, problems: plan.problems, log });
+                return Ok(End::Blocked { reason, problems: planner.problems(), log });
             }
             Outcome::Running => {}
         }
-        if write_choices(&leader.store, existing, &plan).await? {
+        let overdue = step.overdue.clone();
+        if write_choices(&leader.store, planner, step).await? {
             continue;
         }
-        leader.publish(&plan.enqueue).await?;
-        leader.hear(existing).await?;
+        leader.publish(planner, &overdue).await?;
+        leader.hear(planner).await?;
     }
 }
 
-/// Writes the choices and closed rounds that the plan asks for; whether there were any.
-async fn write_choices(store: &Store, existing: &mut Existing, plan: &Plan) -> anyhow::Result<bool> {
-    for freeze in &plan.freeze {
-        freeze_choice(store, existing, &freeze.id, freeze.decision, freeze.detail.clone()).await?;
+/// Writes the choices and closed rounds that are asked for; whether there were any.
+async fn write_choices(store: &Store, planner: &mut Planner<'_>, step: Step) -> anyhow::Result<bool> {
+    let any = !(step.freeze.is_empty() && step.merge.is_empty());
+    for freeze in step.freeze {
+        freeze_choice(store, planner, &freeze.id, freeze.decision, freeze.detail).await?;
     }
-    for merge in &plan.merge {
-        let closed = close_round(store, merge).await;
+    for merge in step.merge {
+        let closed = close_round(store, &merge).await;
         let closed =
             closed.with_context(|| format!("round {} of the {}", merge.round, merge.model.name()))?;
-        freeze_choice(store, existing, &merge.id, "round-closed", serde_json::to_value(closed)?).await?;
+        if !closed.accepted.is_empty() {
+            let (round, model) = (merge.round, merge.model.name());
+            tracing::warn!(round, model, accepted = ?closed.accepted, "a quorum closed a round");
+        }
+        freeze_choice(store, planner, &merge.id, "round-closed", serde_json::to_value(closed)?).await?;
     }
-    Ok(!(plan.freeze.is_empty() && plan.merge.is_empty()))
+    Ok(any)
 }
 
 async fn freeze_choice(
     store: &Store,
-    existing: &mut Existing,
+    planner: &mut Planner<'_>,
     id: &str,
     decision: &str,
     detail: serde_json::Value,
 ) -> anyhow::Result<()> {
     // Whoever was first holds: a second coordinator continues with the first one's choice.
     let holding = store.decide_once(id, decision, detail).await?.into_decision();
-    ledger::add_decision(existing, holding)
+    if let Some(fact) = ledger::fact_of_decision(holding)? {
+        planner.learn(fact);
+    }
+    Ok(())
 }

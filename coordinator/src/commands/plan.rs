@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use metad2a_database::{Access, Store};
-use metad2a_pipeline::planner::{self, Existing, Outcome, Progress, Stage};
+use metad2a_pipeline::planner::{Existing, Flight, Outcome, Planner, Progress, Stage};
 use metad2a_pipeline::tasks::Kind;
 use serde::Serialize;
 
@@ -32,18 +32,15 @@ pub(crate) async fn plan(arguments: Plan) -> anyhow::Result<Exit> {
         Err(metad2a_database::Error::NoDatabase { .. }) => Existing::default(),
         Err(error) => return Err(error.into()),
     };
-    let plan = planner::plan(&study, &existing)?;
-    let mut open_tasks: BTreeMap<Kind, usize> = BTreeMap::new();
-    for task in &plan.enqueue {
-        *open_tasks.entry(task.kind()).or_default() += 1;
-    }
+    let mut planner = Planner::new(&study, existing);
+    let step = planner.step(&Flight::default())?;
     let overview = Overview {
         pipeline: study.specification.name.clone(),
         datasets: study.datasets.len(),
-        stages: plan.stages,
-        open_tasks,
-        problems: plan.problems,
-        state: match plan.outcome {
+        stages: step.stages,
+        open_tasks: planner.count_open(),
+        problems: planner.problems(),
+        state: match step.outcome {
             Outcome::Running => "open",
             Outcome::Finished(_) => "finished",
             Outcome::Blocked(_) => "blocked",

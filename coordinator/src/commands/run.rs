@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use metad2a_database::{Access, Published, Store};
-use metad2a_pipeline::planner::{Existing, Outcome, plan};
+use metad2a_pipeline::planner::{Flight, Outcome, Planner};
 use metad2a_pipeline::specification::Specification;
-use metad2a_pipeline::study::Study;
 use metad2a_queue::Leadership;
 
 use super::print;
@@ -42,10 +41,10 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
         }
     };
     let mut reporter = Reporter::new();
-    let mut existing = ledger::read(&store).await?;
+    let mut planner = Planner::new(&study, ledger::read(&store).await?);
     store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", project.text.into()).await?;
 
-    let end = if let Some(end) = at_the_end_already(&study, &existing)? {
+    let end = if let Some(end) = at_the_end_already(&mut planner)? {
         end
     } else {
         let worker = start_worker(&study.specification, &arguments.local)?;
@@ -54,7 +53,7 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
         }
         let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(&study), worker).await?;
         let end = tokio::select! {
-            end = to_the_end(&mut leader, &study, &mut existing, &mut reporter) => Some(end),
+            end = to_the_end(&mut leader, &mut planner, &mut reporter) => Some(end),
             () = interrupted() => None,
         };
         leader.stop().await;
@@ -77,8 +76,8 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
         }
         End::Finished { results, problems } => {
             facts.tasks_failed = problems.len() as u64;
-            facts.tasks_done = existing.count_done();
-            let published = publish(&store, &study, &existing, &results, &facts).await?;
+            facts.tasks_done = planner.existing().count_done();
+            let published = publish(&store, &study, planner.existing(), &results, &facts).await?;
             let exit = if problems.is_empty() { Exit::Done } else { Exit::WithDeadLetters };
             tell(&store, pipeline, published, problems, started, arguments.format).await?;
             Ok(exit)
@@ -90,10 +89,9 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
 }
 
 /// A pipeline that is finished needs no worker.
-fn at_the_end_already(study: &Study, existing: &Existing) -> anyhow::Result<Option<End>> {
-    let plan = plan(study, existing)?;
-    Ok(match plan.outcome {
-        Outcome::Finished(results) => Some(End::Finished { results, problems: plan.problems }),
+fn at_the_end_already(planner: &mut Planner<'_>) -> anyhow::Result<Option<End>> {
+    Ok(match planner.step(&Flight::default())?.outcome {
+        Outcome::Finished(results) => Some(End::Finished { results, problems: planner.problems() }),
         Outcome::Blocked(_) | Outcome::Running => None,
     })
 }

@@ -9,11 +9,11 @@ use std::fmt::Write;
 use anyhow::{Context, anyhow, bail, ensure};
 use metad2a_database::{Access, ModelRecord, Snapshot, Store};
 use metad2a_pipeline::envelope::SourceAddress;
-use metad2a_pipeline::planner::Existing;
+use metad2a_pipeline::planner::{Existing, Fact, Place, Stage};
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::{IndexedSource, extraction_shards};
 use metad2a_pipeline::tasks::{
-    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Kind, Model, PicturesPerClass, Recipe,
+    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Model, PicturesPerClass, Recipe,
     Search as SearchTask, Summary, Task,
 };
 use metad2a_search_space::{Cell, MacroShape, flops, parameters};
@@ -22,9 +22,11 @@ use serde::Serialize;
 use super::print;
 use super::run::interrupted;
 use crate::cli::{Format, Search};
+use crate::dispatch::Open;
 use crate::local_workers::{Launch, LocalWorker};
 use crate::publication::ModelConfig;
 use crate::run::{Delivery, Leader};
+use crate::work::Work;
 use crate::{Exit, ledger, project, sources};
 
 /// All pictures of the user's dataset may be looked at: nothing is measured on it here.
@@ -90,7 +92,7 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
     );
     let plan = SearchPlan::new(&source, &generator, &predictor, &arguments);
     let folder = temporary_folder()?;
-    let summary = carry_out(&plan, &source, &store, &specification, &arguments, folder.path()).await?;
+    let summary = carry_out(plan, &source, &store, &specification, &arguments, folder.path()).await?;
     let recipe = &generator.config.recipe;
     let found = found(&arguments, &source, snapshot.number, recipe, summary)?;
     match arguments.format {
@@ -137,10 +139,11 @@ async fn published(store: &Store, snapshot: &Snapshot, model: Model) -> anyhow::
     Ok(PublishedModel { weights: Blob { path, sha256: record.sha256, bytes: record.bytes }, config })
 }
 
-/// The tasks of one search.
+/// The tasks of one search, and what exists of them.
 struct SearchPlan {
     extractions: Vec<ExtractFeatures>,
     search: SearchTask,
+    existing: Existing,
 }
 
 impl SearchPlan {
@@ -188,30 +191,61 @@ impl SearchPlan {
             cells_per_stage: config.recipe.cells_per_stage,
             image_size: config.recipe.image_size,
         };
-        Self { extractions, search }
+        Self { extractions, search, existing: Existing::default() }
     }
 
-    /// Tasks that can run now and are not done; none once the search is.
-    fn open(&self, existing: &Existing) -> anyhow::Result<Vec<Task>> {
-        let mut open = Vec::new();
+    /// The extractions, and the search that needs them all.
+    fn all(&self) -> impl Iterator<Item = Task> {
         let extractions = self.extractions.iter().map(|task| Task::ExtractFeatures(task.clone()));
-        for task in extractions.chain([Task::Search(self.search.clone())]) {
-            let id = task.id();
-            if let Some(failure) = existing.failure(&id) {
+        extractions.chain([Task::Search(self.search.clone())])
+    }
+
+    /// Whether the search is done; an error where it never will be.
+    fn is_over(&self) -> anyhow::Result<bool> {
+        for task in self.all() {
+            if let Some(failure) = self.existing.failure(&task.id()) {
                 bail!("the {} failed: {}", task.kind().name(), failure.last_reason());
             }
-            let waits = task.kind() == Kind::Search && !open.is_empty();
-            if !existing.is_done(&id) && !waits {
-                open.push(task);
-            }
         }
-        Ok(open)
+        Ok(self.existing.is_done(&Task::Search(self.search.clone()).id()))
+    }
+}
+
+/// The place of the search, behind those of its extractions.
+const SEARCH: Place = Place { stage: Stage::Search, number: 0 };
+
+impl Open for SearchPlan {
+    fn tasks(&self, place: Place) -> Vec<(String, Task)> {
+        let is_open = |task: &Task| !self.existing.is_done(&task.id());
+        let task = if place == SEARCH {
+            let waits = self.extractions.iter().any(|task| is_open(&Task::ExtractFeatures(task.clone())));
+            (!waits).then(|| Task::Search(self.search.clone()))
+        } else {
+            self.extractions.get(place.number as usize).cloned().map(Task::ExtractFeatures)
+        };
+        task.filter(is_open).map(|task| (task.id(), task)).into_iter().collect()
+    }
+}
+
+impl Work for SearchPlan {
+    /// They are few: all of them, always.
+    fn take_changes(&mut self) -> Vec<Place> {
+        let extractions = 0..self.extractions.len() as u32;
+        extractions.map(|number| Place { stage: Stage::Features, number }).chain([SEARCH]).collect()
+    }
+
+    fn is_done(&self, id: &str) -> bool {
+        self.existing.is_done(id)
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        self.existing.learn(fact);
     }
 }
 
 /// Runs the tasks that are not done yet with a local worker.
 async fn carry_out(
-    plan: &SearchPlan,
+    mut plan: SearchPlan,
     source: &IndexedSource,
     store: &Store,
     specification: &Specification,
@@ -219,13 +253,12 @@ async fn carry_out(
     folder: &std::path::Path,
 ) -> anyhow::Result<Summary> {
     let id = Task::Search(plan.search.clone()).id();
-    let mut existing = Existing::default();
-    for (kind, id) in plan.ids() {
-        if let Some(marker) = store.marker(kind.name(), &id).await? {
-            ledger::add_marker(&mut existing, marker)?;
+    for task in plan.all().collect::<Vec<_>>() {
+        if let Some(marker) = store.marker(task.kind().name(), &task.id()).await? {
+            plan.learn(ledger::fact_of_marker(marker)?);
         }
     }
-    if !existing.is_done(&id) {
+    if !plan.existing.is_done(&id) {
         let queue_url = format!("sqlite:{}", folder.join("queue.sqlite").display());
         let queue = metad2a_queue::open(&queue_url).await?;
         let worker = LocalWorker::start(Launch {
@@ -248,36 +281,23 @@ async fn carry_out(
         };
         let mut leader = Leader::new(store.clone(), queue.clone(), delivery, Some(worker)).await?;
         let outcome = tokio::select! {
-            outcome = work(plan, &mut leader, &mut existing, &id) => outcome,
+            outcome = work(&mut plan, &mut leader) => outcome,
             () = interrupted() => Err(anyhow!("stopped")),
         };
         leader.stop().await;
         queue.close().await?;
         outcome?;
     }
-    let done = existing.done(&id).context("the search is done")?;
-    Ok(done.summary.clone())
+    let summary = plan.existing.summary(&id).context("the search's marker holds no ranking")?;
+    Ok(summary.clone())
 }
 
-async fn work(
-    plan: &SearchPlan,
-    leader: &mut Leader,
-    existing: &mut Existing,
-    search: &str,
-) -> anyhow::Result<()> {
-    while !existing.is_done(search) {
-        leader.publish(&plan.open(existing)?).await?;
-        leader.hear(existing).await?;
+async fn work(plan: &mut SearchPlan, leader: &mut Leader) -> anyhow::Result<()> {
+    while !plan.is_over()? {
+        leader.publish(plan, &[]).await?;
+        leader.hear(plan).await?;
     }
     Ok(())
-}
-
-impl SearchPlan {
-    fn ids(&self) -> Vec<(Kind, String)> {
-        let extractions = self.extractions.iter().map(|task| Task::ExtractFeatures(task.clone()));
-        let all = extractions.chain([Task::Search(self.search.clone())]);
-        all.map(|task| (task.kind(), task.id())).collect()
-    }
 }
 
 fn temporary_folder() -> anyhow::Result<tempfile::TempDir> {

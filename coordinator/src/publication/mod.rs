@@ -14,8 +14,8 @@ use metad2a_database::tables::{CurveRow, EvaluationRow, RunRow};
 use metad2a_database::{Checks, FileRef, Marker, ModelRecord, Published, SnapshotDraft, Store, TableRow};
 use metad2a_pipeline::ids::content_id;
 use metad2a_pipeline::planner::{Existing, ModelSelected, Results};
-use metad2a_pipeline::study::Study;
-use metad2a_pipeline::tasks::{Extractor, Kind, Model, ModelSettings, Recipe, Task};
+use metad2a_pipeline::study::{Bundle, Study};
+use metad2a_pipeline::tasks::{Extractor, Kind, Model, ModelSettings, Recipe, Summary, Task};
 use serde::{Deserialize, Serialize};
 
 use self::rows::Searched;
@@ -75,9 +75,9 @@ pub(crate) async fn publish(
 
     let mut tables = Tables { store, files: BTreeMap::new() };
     let wanted = wanted_units(study, existing, results);
-    let evaluations = tables.add_evaluations(&wanted).await?;
+    let (evaluations, drawn) = tables.add_evaluations(&wanted).await?;
     tables.add_features(study).await?;
-    let datasets = rows::datasets(study, existing, &evaluations);
+    let datasets = rows::datasets(study, &drawn);
     tables.add("architectures", &rows::architectures(study, &datasets)).await?;
     tables.add("datasets", &datasets).await?;
     tables.add("models", &rows::models(&models)).await?;
@@ -86,8 +86,8 @@ pub(crate) async fn publish(
         markers(store, Kind::Search, results.searches.iter().map(|search| search.task.clone())).await?;
     let mut searched = Vec::new();
     for (search, marker) in results.searches.iter().zip(&markers) {
-        let done = existing.done(&search.task).context("a search of the results is done")?;
-        searched.push(Searched { search, marker, summary: &done.summary });
+        let summary = existing.summary(&search.task).context("a search of the results is done")?;
+        searched.push(Searched { search, marker, summary });
     }
     tables.add("searches", &rows::searches(study, results, &searched)).await?;
     tables.add("candidates", &rows::candidates(study, &searched, &evaluations)).await?;
@@ -146,6 +146,7 @@ async fn put_model(
     let weights = store.get_data(&file_of(&selected.checkpoint)).await?;
     let mut record = ModelRecord::of(model.name(), selected.round, serde_json::to_value(config)?, &weights);
     record.metrics.clone_from(&selected.metrics);
+    record.reproducible = selected.is_reproducible();
     store.put_model(&specification.name, &record, weights).await?;
     // The same weights keep the record that they were first stored with.
     let stored = store.model(&specification.name, model.name(), &record.sha256).await?;
@@ -155,21 +156,20 @@ async fn put_model(
 /// Task id → the units whose rows are taken from it.
 fn wanted_units(study: &Study, existing: &Existing, results: &Results) -> BTreeMap<String, BTreeSet<String>> {
     let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut bundles = study.bundles.clone();
+    let mut add = |bundle: Bundle<'_>| {
+        for unit in bundle.units.iter().map(|unit| bundle.unit_id(unit)) {
+            if let Some(task) = existing.holder_of(unit) {
+                wanted.entry(task.to_string()).or_default().insert(unit.to_string());
+            }
+        }
+    };
+    study.bundles().for_each(&mut add);
     for search in &results.searches {
         let mut cells = search.random.clone();
         cells.extend(
             search.chosen.iter().map(|ranked| ranked.cell).filter(|cell| !search.random.contains(cell)),
         );
-        bundles.extend(study.measurement(&search.dataset, &cells));
-    }
-    for bundle in &bundles {
-        for unit in &bundle.units {
-            let unit = bundle.unit_id(unit);
-            if let Some(task) = existing.holder_of(&unit) {
-                wanted.entry(task.to_owned()).or_default().insert(unit);
-            }
-        }
+        add(study.measurement(&search.dataset, &study.measured_units(&cells)));
     }
     wanted
 }
@@ -202,12 +202,14 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Adds `evaluations` and `curves`; the wanted rows of the former, which later tables are derived from.
+    /// Adds `evaluations` and `curves`; the wanted rows of the former, which later tables are derived from, and what
+    /// was drawn for each dataset, by its id.
     async fn add_evaluations(
         &mut self,
         wanted: &BTreeMap<String, BTreeSet<String>>,
-    ) -> anyhow::Result<Vec<EvaluationRow>> {
+    ) -> anyhow::Result<(Vec<EvaluationRow>, HashMap<String, Summary>)> {
         let mut all = Vec::new();
+        let mut drawn = HashMap::new();
         for marker in markers(self.store, Kind::Evaluate, wanted.keys().cloned()).await? {
             let units = &wanted[&marker.id];
             let evaluations: Vec<FileRef> = marker.files_of("evaluations").cloned().collect();
@@ -223,9 +225,14 @@ impl Tables<'_> {
                 self.add("evaluations", &rows).await?;
                 self.add("curves", &points).await?;
             }
+            if let Some(row) = rows.first() {
+                let summary = serde_json::from_value(marker.summary)
+                    .with_context(|| format!("the marker of task `{}` has an unknown summary", marker.id))?;
+                drawn.insert(row.dataset_id.clone(), summary);
+            }
             all.extend(rows);
         }
-        Ok(all)
+        Ok((all, drawn))
     }
 
     async fn add_features(&mut self, study: &Study) -> anyhow::Result<()> {

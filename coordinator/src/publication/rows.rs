@@ -6,7 +6,7 @@ use metad2a_database::tables::{
     ArchitectureRow, CandidateRow, DatasetRow, EvaluationRow, ModelRow, SearchRow, TrainingMetricRow,
 };
 use metad2a_database::{Marker, ModelRecord};
-use metad2a_pipeline::planner::{Existing, ModelSelected, Results, SearchResult};
+use metad2a_pipeline::planner::{ModelSelected, Results, SearchResult};
 use metad2a_pipeline::study::{Study, StudyDataset};
 use metad2a_pipeline::tasks::{Model, Recipe, Summary, Unit, unit_id};
 use metad2a_pipeline::training_set::Group;
@@ -32,14 +32,11 @@ pub(super) fn recipe_of<'a>(study: &'a Study, dataset: &StudyDataset) -> &'a Rec
 }
 
 /// One row per dataset on which something was trained: only then its pictures were drawn and counted.
-pub(super) fn datasets(study: &Study, existing: &Existing, evaluations: &[EvaluationRow]) -> Vec<DatasetRow> {
-    let task_of: HashMap<&str, &str> =
-        evaluations.iter().map(|row| (row.dataset_id.as_str(), row.task_id.as_str())).collect();
+pub(super) fn datasets(study: &Study, drawn: &HashMap<String, Summary>) -> Vec<DatasetRow> {
     let mut rows = Vec::new();
     for dataset in &study.datasets {
-        let done = task_of.get(dataset.id.as_str()).and_then(|task| existing.done(task));
         let Some(Summary::Evaluations { train_pictures, valid_pictures, test_pictures, data_hash, .. }) =
-            done.map(|done| &done.summary)
+            drawn.get(&dataset.id)
         else {
             continue;
         };
@@ -107,6 +104,7 @@ pub(super) fn models(records: &[(ModelRecord, &ModelSelected)]) -> Vec<ModelRow>
             parent_ids: record.parents.clone(),
             trained_on_snapshot: record.snapshot.map(i64::from),
             size_bytes: record.bytes as i64,
+            reproducible: Some(record.reproducible),
             created_at: record.created_at,
         })
         .collect()
@@ -127,6 +125,9 @@ pub(super) fn training_metrics(results: &Results) -> Vec<TrainingMetricRow> {
                 value,
             };
             rows.push(figure("train_loss", round.loss));
+            if selected.quorum.is_some() {
+                rows.push(figure("missing_shards", round.missing_shards.into()));
+            }
             rows.extend(
                 round.validation.iter().map(|(name, value)| figure(&format!("valid_{name}"), *value)),
             );

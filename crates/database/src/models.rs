@@ -33,7 +33,15 @@ pub struct ModelRecord {
     pub parents: Vec<String>,
     /// Number of the snapshot whose rows it was trained on.
     pub snapshot: Option<u32>,
+    /// False where doing the training again may give other weights: a quorum below all shards could close its rounds.
+    #[serde(default = "by_default")]
+    pub reproducible: bool,
     pub created_at: DateTime<Utc>,
+}
+
+/// Records of versions that knew no quorum.
+fn by_default() -> bool {
+    true
 }
 
 impl ModelRecord {
@@ -48,6 +56,7 @@ impl ModelRecord {
             metrics: BTreeMap::new(),
             parents: Vec::new(),
             snapshot: None,
+            reproducible: true,
             created_at: now(),
         }
     }

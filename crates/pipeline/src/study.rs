@@ -12,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metad2a_randomness::Key;
 use metad2a_search_space::{Cell, Operation};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::envelope::SourceAddress;
-use crate::ids::content_id;
+use crate::ids::{Id, content_id};
 use crate::specification::{ClassShares, DatasetGroup, Specification, Use};
-use crate::tasks::{Dataset, Evaluate, ExtractFeatures, Extractor, PicturesPerClass, Recipe, Task, Unit};
+use crate::tasks::{
+    Dataset, Evaluate, ExtractFeatures, Extractor, PicturesPerClass, Recipe, Task, Unit, unit_of,
+};
 use crate::training_set::Group;
 
 /// A source whose labels were read.
@@ -50,8 +52,41 @@ pub struct Study {
     pub extractor: Extractor,
     pub datasets: Vec<StudyDataset>,
     pub extractions: Vec<ExtractFeatures>,
-    /// Bundles of the meta-train and meta-valid datasets.
-    pub bundles: Vec<Evaluate>,
+    /// Units of the meta-train and meta-valid datasets, bundle after bundle.
+    units: Vec<Unit>,
+    bundles: Vec<BundleRange>,
+    evaluation_recipe: String,
+    search_recipe: String,
+}
+
+/// A bundle as a part of the study's units: hundreds of thousands of them are kept.
+#[derive(Debug, Clone, Copy)]
+struct BundleRange {
+    /// Position in the study's datasets.
+    dataset: u32,
+    first: u32,
+    count: u32,
+}
+
+/// Units of one dataset that are trained in one task.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    pub dataset: &'a StudyDataset,
+    pub units: &'a [Unit],
+    recipe: &'a Recipe,
+    recipe_id: &'a str,
+}
+
+impl Bundle<'_> {
+    /// The task that trains these of the bundle's units.
+    pub fn evaluate(&self, units: Vec<Unit>) -> Evaluate {
+        Evaluate { dataset: self.dataset.dataset.clone(), recipe: self.recipe.clone(), units }
+    }
+
+    /// The id of one of its units, see [`Evaluate::unit_id`].
+    pub fn unit_id(&self, unit: &Unit) -> Id {
+        unit_of(&self.dataset.id, self.recipe_id, unit)
+    }
 }
 
 /// A study that cannot be designed.
@@ -78,12 +113,16 @@ impl Study {
             weights_sha256,
             image_size: specification.extractor.image_size,
         };
+        let recipe_id = |name: &str| specification.recipe(name).id();
         let mut study = Self {
+            evaluation_recipe: recipe_id(&specification.evaluations.recipe),
+            search_recipe: recipe_id(&specification.search.recipe),
             specification,
             sources,
             extractor,
             datasets: Vec::new(),
             extractions: Vec::new(),
+            units: Vec::new(),
             bundles: Vec::new(),
         };
         let groups = study.specification.datasets.clone();
@@ -101,10 +140,32 @@ impl Study {
         #[derive(Serialize)]
         struct Basis<'a> {
             extractions: Vec<String>,
-            bundles: &'a [Evaluate],
+            bundles: Bundles<'a>,
         }
         let extractions = self.extractions.iter().map(extraction_id).collect();
-        content_id("study", 1, &Basis { extractions, bundles: &self.bundles })
+        content_id("study", 1, &Basis { extractions, bundles: Bundles(self) })
+    }
+
+    /// Bundles of the meta-train and meta-valid datasets, dataset after dataset.
+    pub fn bundles(&self) -> impl ExactSizeIterator<Item = Bundle<'_>> {
+        (0..self.bundles.len()).map(|position| self.bundle(position))
+    }
+
+    /// The bundle at a position of [`Study::bundles`].
+    pub(crate) fn bundle(&self, position: usize) -> Bundle<'_> {
+        let BundleRange { dataset, first, count } = self.bundles[position];
+        let (first, count) = (first as usize, count as usize);
+        Bundle {
+            dataset: &self.datasets[dataset as usize],
+            units: &self.units[first..first + count],
+            recipe: self.specification.recipe(&self.specification.evaluations.recipe),
+            recipe_id: &self.evaluation_recipe,
+        }
+    }
+
+    /// Trainings of all bundles together.
+    pub(crate) fn unit_count(&self) -> u64 {
+        self.units.len() as u64
     }
 
     /// Datasets for which cells are searched.
@@ -128,12 +189,15 @@ impl Study {
         drawn
     }
 
-    /// Bundles of one training of `cells` on `dataset` with the search's recipe and seeds.
-    pub fn measurement(&self, dataset: &StudyDataset, cells: &[Cell]) -> Vec<Evaluate> {
-        let search = &self.specification.search;
-        let units = units_of(cells, &search.seeds);
-        // One unit a bundle: these trainings are the longest, and few.
-        bundles_of(&dataset.dataset, self.specification.recipe(&search.recipe), &units, 1)
+    /// Units that train `cells` with the search's seeds.
+    pub fn measured_units(&self, cells: &[Cell]) -> Vec<Unit> {
+        units_of(cells, &self.specification.search.seeds)
+    }
+
+    /// Units on `dataset` with the search's recipe, as one bundle.
+    pub fn measurement<'a>(&'a self, dataset: &'a StudyDataset, units: &'a [Unit]) -> Bundle<'a> {
+        let recipe = self.specification.recipe(&self.specification.search.recipe);
+        Bundle { dataset, units, recipe, recipe_id: &self.search_recipe }
     }
 
     fn draw_datasets(&mut self, group: Group, key: &'static str, wanted: &DatasetGroup) -> Result<(), Error> {
@@ -249,7 +313,6 @@ impl Study {
 
     fn add_bundles(&mut self) {
         let choice = &self.specification.evaluations;
-        let recipe = self.specification.recipe(&choice.recipe);
         let seed = self.specification.seed.to_string();
         let mut pool: Vec<Cell> =
             Cell::all().filter(|cell| !cell.is_always_zero() && cell.representative() == *cell).collect();
@@ -257,8 +320,10 @@ impl Study {
         let others = pool.split_off(pool.len().min(choice.anchors as usize));
         let anchors = pool;
         let strong: Vec<Cell> = others.iter().copied().filter(|cell| live_3x3(*cell) >= 2).collect();
-        let learnt = |group: Group| matches!(group, Group::MetaTrain | Group::MetaValid);
-        for (number, dataset) in self.datasets.iter().filter(|dataset| learnt(dataset.group)).enumerate() {
+        let learnt = |(_, dataset): &(usize, &StudyDataset)| {
+            matches!(dataset.group, Group::MetaTrain | Group::MetaValid)
+        };
+        for (number, (position, _)) in self.datasets.iter().enumerate().filter(learnt).enumerate() {
             let mut stream = Key::new(&seed, "cells").stream(number as u64);
             let wanted = choice.cells_per_dataset as usize;
             let with_3x3 = (f64::from(choice.cells_per_dataset) * choice.with_live_3x3).round() as usize;
@@ -272,8 +337,14 @@ impl Study {
                     cells.push(cell);
                 }
             }
-            let units = units_of(&cells, &choice.seeds);
-            self.bundles.extend(bundles_of(&dataset.dataset, recipe, &units, choice.bundle as usize));
+            for units in units_of(&cells, &choice.seeds).chunks(choice.bundle as usize) {
+                self.bundles.push(BundleRange {
+                    dataset: position as u32,
+                    first: self.units.len() as u32,
+                    count: units.len() as u32,
+                });
+                self.units.extend(units);
+            }
         }
     }
 }
@@ -334,11 +405,13 @@ fn units_of(cells: &[Cell], seeds: &[u64]) -> Vec<Unit> {
     cells.iter().flat_map(|cell| seeds.iter().map(|seed| Unit { cell: *cell, seed: *seed })).collect()
 }
 
-fn bundles_of(dataset: &Dataset, recipe: &Recipe, units: &[Unit], size: usize) -> Vec<Evaluate> {
-    units
-        .chunks(size)
-        .map(|units| Evaluate { dataset: dataset.clone(), recipe: recipe.clone(), units: units.to_vec() })
-        .collect()
+/// All bundles as their tasks, one at a time.
+struct Bundles<'a>(&'a Study);
+
+impl Serialize for Bundles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.bundles().map(|bundle| bundle.evaluate(bundle.units.to_vec())))
+    }
 }
 
 #[cfg(test)]
@@ -411,8 +484,8 @@ search: { recipe: short, chosen: 2, random: 2, candidates: 10 }
     fn anchors_are_trained_on_every_dataset_and_no_cell_twice() {
         let study = study_with(SPECIFICATION).unwrap();
         let mut cells_of: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
-        for bundle in &study.bundles {
-            let cells = cells_of.entry(bundle.dataset.id()).or_default();
+        for bundle in study.bundles() {
+            let cells = cells_of.entry(bundle.dataset.id.clone()).or_default();
             cells.extend(bundle.units.iter().map(|unit| unit.cell));
         }
         assert_eq!(cells_of.len(), 4);

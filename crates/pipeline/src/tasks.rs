@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::content_id;
+use crate::ids::{Id, content_id};
 use crate::labels::Label;
 
 /// The kinds of tasks, in the order in which a pipeline runs them.
@@ -222,7 +222,12 @@ impl Evaluate {
 
 /// The id of (dataset, cell, recipe, seed, semantics).
 pub fn unit_id(dataset: &Dataset, recipe: &Recipe, unit: &Unit) -> String {
-    content_id("unit", Kind::Evaluate.semantics(), &(dataset.id(), recipe.id(), unit))
+    unit_of(&dataset.id(), &recipe.id(), unit).to_string()
+}
+
+/// [`unit_id`] where the ids of dataset and recipe are known.
+pub(crate) fn unit_of(dataset: &str, recipe: &str, unit: &Unit) -> Id {
+    Id::of("unit", Kind::Evaluate.semantics(), &(dataset, recipe, unit))
 }
 
 /// Which of the two models.

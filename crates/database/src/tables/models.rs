@@ -27,6 +27,9 @@ table! {
         deterministic trained_on_snapshot: Option<i64> = NOT_NEGATIVE;
         /// Size of the safetensors file, in bytes.
         deterministic size_bytes: i64 = NOT_NEGATIVE;
+        /// False where doing the training again may give another model: a quorum below all shards could close its
+        /// rounds. Null in snapshots of versions without quorums, where every training was reproducible.
+        deterministic reproducible: Option<bool>;
         /// When it was stored.
         measured created_at: DateTime<Utc>;
     }

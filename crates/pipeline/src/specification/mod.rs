@@ -10,6 +10,7 @@ mod read;
 mod section;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use section::Problem;
 use serde::{Deserialize, Serialize};
@@ -116,9 +117,20 @@ pub struct Training {
     pub rounds: u32,
     pub steps_per_round: u32,
     pub shards: u32,
+    /// So many shards close a round whose deadline has passed; all of them, unless the file says otherwise.
+    pub quorum: u32,
+    /// A shard that is not done so long after it was published is published again.
+    pub shard_deadline: Duration,
     pub outer: OuterStep,
     /// Validates after every so many rounds, and after the last.
     pub validate_every: u32,
+}
+
+impl Training {
+    /// The quorum, where it lets a round close without some of its shards. Such a training is not reproducible.
+    pub fn quorum_below_all(&self) -> Option<u32> {
+        (self.quorum < self.shards).then_some(self.quorum)
+    }
 }
 
 /// What is asked for each target.

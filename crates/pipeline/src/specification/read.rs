@@ -1,6 +1,7 @@
 //! From the raw value of the file to the checked specification: keys, defaults and rules, one function per section.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -280,6 +281,12 @@ fn training(mut section: Section<'_>, feature_width: u32) -> Training {
         momentum: outer.number("momentum", 0.0, 0.0, 0.9999),
     };
     outer.finish();
+    let shards = section.count("shards", 1, 1, 1_024);
+    let quorum = section.count("quorum", shards, 1, 1_024);
+    if quorum > shards {
+        section.problem("quorum", format!("must be at most `shards` ({shards}), got `{quorum}`"));
+    }
+    let deadline = section.count("shard_deadline_seconds", 3_600, 10, 604_800);
     let training = Training {
         settings: ModelSettings {
             mode,
@@ -296,7 +303,9 @@ fn training(mut section: Section<'_>, feature_width: u32) -> Training {
         },
         rounds: section.count("rounds", 10, 1, 100_000),
         steps_per_round: section.count("steps_per_round", 100, 1, 1_000_000),
-        shards: section.count("shards", 1, 1, 1_024),
+        shards,
+        quorum,
+        shard_deadline: Duration::from_secs(deadline.into()),
         outer: outer_step,
         validate_every: section.count("validate_every", 5, 1, 100_000),
     };
@@ -376,6 +385,23 @@ search: { recipe: short }
           `search.chosen` must be at most `candidates` (3), got `9`
           `sed` is not a known key; did you mean `seed`?
         "#);
+    }
+
+    #[test]
+    fn all_shards_are_the_quorum_unless_the_file_says_fewer() {
+        let with = |keys: &str| {
+            let text = format!("{SMALL}models: {{ generator: {{ {keys} }} }}\n");
+            Specification::parse("pipeline.yaml", &text)
+        };
+        let training = with("shards: 4").unwrap().generator;
+        assert_eq!((training.quorum, training.quorum_below_all()), (4, None));
+        assert_eq!(training.shard_deadline.as_secs(), 3_600);
+        let training = with("shards: 4, quorum: 3, shard_deadline_seconds: 60").unwrap().generator;
+        assert_eq!((training.quorum_below_all(), training.shard_deadline.as_secs()), (Some(3), 60));
+        insta::assert_snapshot!(with("shards: 4, quorum: 5").unwrap_err(), @"
+        `pipeline.yaml` has 1 problem to mend:
+          `models.generator.quorum` must be at most `shards` (4), got `5`
+        ");
     }
 
     #[test]

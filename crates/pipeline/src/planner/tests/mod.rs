@@ -1,13 +1,18 @@
 //! The planner against a simulated world: tasks finish in any order, are lost, or fail; the end is always the same.
 
+mod convergence;
+mod incremental;
+mod rounds;
+
 use std::collections::{BTreeMap, HashSet};
 
 use metad2a_randomness::{Key, Stream};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::content_id;
 use crate::study::tests::{SPECIFICATION, study_with};
-use crate::tasks::{Evaluate, RankedCell};
+use crate::tasks::{Evaluate, RankedCell, Summary};
 
 /// A world that does what plans say, one step at a time.
 struct World {
@@ -52,6 +57,37 @@ fn summary_of(task: &Task) -> Summary {
     }
 }
 
+fn finished(task: &Task) -> Fact {
+    let units = match task {
+        Task::Evaluate(evaluate) => evaluate.units.iter().map(|unit| evaluate.unit_id(unit)).collect(),
+        _ => Vec::new(),
+    };
+    Fact::Done { id: task.id(), done: Done { summary: summary_of(task), units } }
+}
+
+fn failed(task: &Task) -> Fact {
+    let failure = Failure { reasons: vec!["it crashed".to_owned()], task: Some(task.clone()) };
+    Fact::Failed { id: task.id(), failure }
+}
+
+/// The records of frozen choices and closed rounds. A checkpoint is a function of what is merged, as it really is.
+fn written(freeze: &[Freeze], merge: &[Merge]) -> Vec<Fact> {
+    let frozen = |freeze: &Freeze| Fact::Frozen { id: freeze.id.clone(), detail: freeze.detail.clone() };
+    let closed = |merge: &Merge| {
+        let inputs = format!("{:?} {:?}", merge.shards, merge.momentum);
+        let closed = RoundClosed {
+            shards: merge.shards.iter().map(|shard| shard.task.clone()).collect(),
+            accepted: merge.accepted.clone(),
+            checkpoint: blob(&format!("checkpoint of {inputs}")),
+            momentum: (merge.outer.momentum > 0.0).then(|| blob(&format!("momentum of {inputs}"))),
+            optimisers: merge.optimisers.clone(),
+            loss: 0.5,
+        };
+        Fact::Frozen { id: merge.id.clone(), detail: serde_json::to_value(closed).unwrap() }
+    };
+    freeze.iter().map(frozen).chain(merge.iter().map(closed)).collect()
+}
+
 impl World {
     fn new(text: &str) -> Self {
         Self { study: study_with(text).unwrap(), existing: Existing::default(), executed: Vec::new() }
@@ -62,33 +98,24 @@ impl World {
     }
 
     fn finish(&mut self, task: &Task) {
-        let units = match task {
-            Task::Evaluate(evaluate) => evaluate.units.iter().map(|unit| evaluate.unit_id(unit)).collect(),
-            _ => Vec::new(),
-        };
         self.executed.push(task.id());
-        self.existing.add_done(task.id(), Done { summary: summary_of(task), units });
+        self.existing.learn(finished(task));
     }
 
     fn fail(&mut self, task: &Task) {
-        let failure = Failure { reasons: vec!["it crashed".to_owned()], task: Some(task.clone()) };
-        self.existing.add_failure(task.id(), failure);
+        self.existing.learn(failed(task));
     }
 
     fn write(&mut self, plan: &Plan) {
-        for freeze in &plan.freeze {
-            self.existing.add_frozen(freeze.id.clone(), freeze.detail.clone());
+        for fact in written(&plan.freeze, &plan.merge) {
+            self.existing.learn(fact);
         }
-        for merge in &plan.merge {
-            let closed = RoundClosed {
-                shards: merge.shards.iter().map(|shard| shard.task.clone()).collect(),
-                checkpoint: blob(&format!("{} checkpoint", merge.id)),
-                momentum: (merge.outer.momentum > 0.0).then(|| blob(&format!("{} momentum", merge.id))),
-                optimisers: merge.shards.iter().map(|shard| shard.optimiser.clone()).collect(),
-                loss: 0.5,
-            };
-            self.existing.add_frozen(merge.id.clone(), serde_json::to_value(closed).unwrap());
-        }
+    }
+
+    /// A bundle of the study as the task that trains all of it.
+    fn bundle(&self, position: usize) -> Evaluate {
+        let bundle = self.study.bundle(position);
+        bundle.evaluate(bundle.units.to_vec())
     }
 
     /// Runs to the end: each step finishes one open task at random, or only writes what the plan asks for.
@@ -163,7 +190,7 @@ fn a_new_pipeline_starts_with_features_and_evaluations_only() {
 #[test]
 fn only_the_missing_units_of_a_bundle_are_enqueued() {
     let mut world = World::new(SPECIFICATION);
-    let bundle = world.study.bundles[0].clone();
+    let bundle = world.bundle(0);
     world.finish(&Task::Evaluate(Evaluate { units: vec![bundle.units[1]], ..bundle.clone() }));
     let plan = world.plan();
     let left = plan.enqueue.iter().find_map(|task| match task {
@@ -176,7 +203,7 @@ fn only_the_missing_units_of_a_bundle_are_enqueued() {
 #[test]
 fn units_of_a_bundle_that_was_given_up_run_alone_and_the_run_goes_on_without_the_bad_one() {
     let mut world = World::new(SPECIFICATION);
-    let bundle = world.study.bundles[0].clone();
+    let bundle = world.bundle(0);
     world.fail(&Task::Evaluate(bundle.clone()));
     let singles: Vec<Task> = world
         .plan()

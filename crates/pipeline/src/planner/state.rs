@@ -1,0 +1,218 @@
+//! The planner's memory of a study, kept up to date as facts come in.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::board::{Board, Look};
+use super::searches::{Measurements, Searches};
+use super::track::{Context, Track};
+use super::{Error, Existing, Fact, Flight, Freeze, Outcome, Progress, Results, Stage, Step, evaluations};
+use crate::ids::{Id, content_id};
+use crate::study::Study;
+use crate::tasks::{Model, Task};
+
+/// Knows a study and what exists of it, and says what is to be done next.
+#[derive(Debug, Clone)]
+pub struct Planner<'a> {
+    pub(super) study: &'a Study,
+    pub(super) existing: Cow<'a, Existing>,
+    pub(super) features: Board,
+    pub(super) evaluations: Board,
+    /// Id of the record that chooses the training set: a hash of the whole study, made once.
+    choice: Option<String>,
+    pub(super) generator: Track,
+    pub(super) predictor: Track,
+    pub(super) searches: Option<Searches<'a>>,
+    pub(super) measurements: Option<Measurements>,
+}
+
+impl<'a> Planner<'a> {
+    /// Looks at everything that the study holds.
+    pub fn new(study: &'a Study, existing: Existing) -> Self {
+        Self::over(study, Cow::Owned(existing))
+    }
+
+    pub(super) fn over(study: &'a Study, existing: Cow<'a, Existing>) -> Self {
+        let extractions = study.extractions.len();
+        let features = Board::new(extractions, extractions as u64, |place, ids| {
+            let id = extraction(study, place).id();
+            ids.extend(Id::parse(&id));
+            look_at_task(&existing, &id)
+        });
+        let evaluations = Board::new(study.bundles().len(), study.unit_count(), |place, ids| {
+            evaluations::sort(&existing, &study.bundle(place as usize), ids).look()
+        });
+        Self {
+            study,
+            existing,
+            features,
+            evaluations,
+            choice: None,
+            generator: Track::new(Model::Generator),
+            predictor: Track::new(Model::Predictor),
+            searches: None,
+            measurements: None,
+        }
+    }
+
+    pub fn study(&self) -> &'a Study {
+        self.study
+    }
+
+    pub fn existing(&self) -> &Existing {
+        &self.existing
+    }
+
+    /// Enters something that the store turned out to hold. Costs what it changes.
+    pub fn learn(&mut self, fact: Fact) {
+        let mut concerned: Vec<Id> = Vec::new();
+        match &fact {
+            Fact::Done { id, done } => {
+                concerned.extend([id].into_iter().chain(&done.units).filter_map(|id| Id::parse(id)));
+            }
+            Fact::Failed { id, failure } => {
+                concerned.extend(Id::parse(id));
+                if let Some(Task::Evaluate(task)) = &failure.task {
+                    concerned.extend(task.units.iter().filter_map(|unit| Id::parse(&task.unit_id(unit))));
+                }
+            }
+            Fact::Frozen { .. } => {}
+        }
+        // A failure that does not hold its task may concern any unit that is open.
+        let anywhere = matches!(&fact, Fact::Failed { failure, .. } if failure.task.is_none());
+        self.existing.to_mut().learn(fact);
+        for id in concerned {
+            self.look_again(|board| board.concerned(id));
+        }
+        if anywhere {
+            self.look_again(|board| board.open().collect());
+        }
+    }
+
+    /// Looks again at the places of each board that `places` names.
+    fn look_again(&mut self, places: impl Fn(&Board) -> Vec<u32>) {
+        let (study, existing) = (self.study, &*self.existing);
+        for place in places(&self.features) {
+            let id = extraction(study, place).id();
+            self.features.put(place, look_at_task(existing, &id));
+        }
+        for place in places(&self.evaluations) {
+            let sorted = evaluations::sort(existing, &study.bundle(place as usize), &mut Vec::new());
+            self.evaluations.put(place, sorted.look());
+        }
+        if let Some(searches) = &mut self.searches {
+            for place in places(&searches.board) {
+                searches.look_again(existing, place);
+            }
+        }
+        if let Some(measurements) = &mut self.measurements {
+            for place in places(&measurements.board) {
+                measurements.look_again(study, existing, place);
+            }
+        }
+    }
+
+    /// Decides what is to be done. `flight` says how long tasks have been out.
+    pub fn step(&mut self, flight: &Flight) -> Result<Step, Error> {
+        let mut step = Step {
+            freeze: Vec::new(),
+            merge: Vec::new(),
+            overdue: Vec::new(),
+            stages: BTreeMap::new(),
+            outcome: Outcome::Running,
+        };
+        if self.features.progress().is_settled()
+            && self.evaluations.progress().is_settled()
+            && let Some(training_set) = self.training_set(&mut step)?
+        {
+            let context =
+                Context { study: self.study, existing: &self.existing, training_set: &training_set, flight };
+            self.generator.advance(&context, &mut step)?;
+            self.predictor.advance(&context, &mut step)?;
+            self.search_and_measure()?;
+            self.finish(training_set, &mut step);
+        }
+        step.stages = self.stages();
+        Ok(step)
+    }
+
+    /// Id of the frozen training set, or none while it is being frozen or where too much has failed.
+    fn training_set(&mut self, step: &mut Step) -> Result<Option<String>, Error> {
+        let study = self.study;
+        let choice =
+            self.choice.get_or_insert_with(|| content_id("training-set-choice", 1, &study.id())).clone();
+        // The set itself is not read: it was written before its choice.
+        if let Some(id) = self.existing.frozen::<String>(&choice, "training set's id")? {
+            return Ok(Some(id));
+        }
+        match self.choose_training_set() {
+            Ok(set) => {
+                let id = set.id();
+                let detail = set.into_value();
+                step.freeze.push(Freeze { id: id.clone(), decision: "training-set", detail });
+                let detail = Value::String(id);
+                step.freeze.push(Freeze { id: choice, decision: "training-set-choice", detail });
+            }
+            Err(reason) => step.outcome = Outcome::Blocked(reason),
+        }
+        Ok(None)
+    }
+
+    fn finish(&self, training_set: String, step: &mut Step) {
+        let (Some(generator), Some(predictor)) = (self.generator.selected(), self.predictor.selected())
+        else {
+            return;
+        };
+        if let Some(measurements) = &self.measurements
+            && measurements.board.progress().is_settled()
+        {
+            step.outcome = Outcome::Finished(Box::new(Results {
+                training_set,
+                generator: generator.clone(),
+                predictor: predictor.clone(),
+                searches: measurements.results(self.study, &self.existing),
+            }));
+        }
+    }
+
+    /// How far each stage is; those that cannot start yet with what they will hold, so that a reader sees the whole
+    /// way.
+    fn stages(&self) -> BTreeMap<Stage, Progress> {
+        let specification = &self.study.specification;
+        let rounds = |track: &Track, rounds: u32| Progress {
+            done: track.rounds_done(rounds),
+            failed: 0,
+            total: rounds.into(),
+        };
+        let expected = |total: u64| Progress { total, ..Progress::default() };
+        let searched = self.study.searched().count() as u64;
+        let cells = u64::from(specification.search.chosen + specification.search.random);
+        let seeds = specification.search.seeds.len() as u64;
+        let searches = self.searches.as_ref().map(|searches| searches.board.progress());
+        let measurements = self.measurements.as_ref().map(|measurements| measurements.board.progress());
+        BTreeMap::from([
+            (Stage::Features, self.features.progress()),
+            (Stage::Evaluations, self.evaluations.progress()),
+            (Stage::Generator, rounds(&self.generator, specification.generator.rounds)),
+            (Stage::Predictor, rounds(&self.predictor, specification.predictor.rounds)),
+            (Stage::Search, searches.unwrap_or_else(|| expected(searched))),
+            (Stage::Measurements, measurements.unwrap_or_else(|| expected(searched * cells * seeds))),
+        ])
+    }
+}
+
+pub(super) fn extraction(study: &Study, place: u32) -> Task {
+    Task::ExtractFeatures(study.extractions[place as usize].clone())
+}
+
+fn look_at_task(existing: &Existing, id: &str) -> Look {
+    if existing.is_done(id) {
+        Look { done: 1, ..Look::default() }
+    } else if existing.failure(id).is_some() {
+        Look { failed: 1, ..Look::default() }
+    } else {
+        Look { open: true, ..Look::default() }
+    }
+}

@@ -1,0 +1,92 @@
+//! A planner that learns one fact at a time knows what one that reads everything at once knows.
+
+use serde::Serialize;
+
+use super::*;
+
+/// Facts may be learnt between any two steps, in any order, more than once.
+fn next_fact(world: &World, plan: &Plan, chance: &mut Stream) -> Vec<Fact> {
+    if plan.enqueue.is_empty() || chance.chance(0.3) {
+        return written(&plan.freeze, &plan.merge);
+    }
+    let task = &plan.enqueue[chance.below(plan.enqueue.len())];
+    match chance.below(12) {
+        // Nothing can go on without any of these, so they are spared.
+        0 | 1 if !matches!(task, Task::TrainEpisodes(_) | Task::Validate(_)) => vec![failed(task)],
+        2 if matches!(task, Task::Evaluate(_)) => {
+            let failure = Failure { reasons: vec!["cancelled".to_owned()], task: None };
+            vec![Fact::Failed { id: task.id(), failure }]
+        }
+        // Finished after all, or by another pipeline in other company.
+        3 => vec![failed(task), finished(task), finished(task)],
+        4 => {
+            let bundle = world.bundle(chance.below(world.study.bundles().len()));
+            let one = bundle.units[chance.below(bundle.units.len())];
+            vec![finished(&Task::Evaluate(Evaluate { units: vec![one], ..bundle }))]
+        }
+        _ => vec![finished(task)],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn learning_fact_by_fact_gives_the_same_plan_as_reading_everything(seed in 0..1_000_000_u64) {
+        let sharded = SPECIFICATION
+            .replace("generator: { rounds: 2", "generator: { shards: 3, quorum: 2, rounds: 2");
+        let world = World::new(&sharded);
+        let mut chance = stream(seed);
+        let mut existing = Existing::default();
+        let mut planner = Planner::new(&world.study, Existing::default());
+        let mut open: BTreeMap<Place, Vec<(String, Task)>> = BTreeMap::new();
+        for _ in 0..10_000 {
+            let step = planner.step(&Flight::default()).unwrap();
+            let whole = plan(&world.study, &existing).unwrap();
+            prop_assert_eq!(&step.freeze, &whole.freeze);
+            prop_assert_eq!(&step.merge, &whole.merge);
+            prop_assert_eq!(&step.stages, &whole.stages);
+            prop_assert_eq!(&step.outcome, &whole.outcome);
+            prop_assert_eq!(planner.problems(), whole.problems.clone());
+            // The shell follows the changes alone.
+            for place in planner.take_changes() {
+                open.insert(place, planner.tasks(place));
+            }
+            let followed: Vec<Task> = open.values().flatten().map(|(_, task)| task.clone()).collect();
+            prop_assert_eq!(&followed, &whole.enqueue);
+            if whole.outcome != Outcome::Running {
+                return Ok(());
+            }
+            for fact in next_fact(&world, &whole, &mut chance) {
+                planner.learn(fact.clone());
+                existing.learn(fact);
+            }
+        }
+        prop_assert!(false, "the pipeline did not come to an end");
+    }
+}
+
+#[test]
+fn an_event_is_entered_without_looking_at_the_rest_of_the_study() {
+    let world = World::new(SPECIFICATION);
+    let mut planner = Planner::new(&world.study, Existing::default());
+    planner.step(&Flight::default()).unwrap();
+    assert_eq!(planner.take_changes().len(), planner.open_places().count());
+    planner.learn(finished(&Task::Evaluate(world.bundle(2))));
+    planner.step(&Flight::default()).unwrap();
+    assert_eq!(planner.take_changes(), [Place { stage: Stage::Evaluations, number: 2 }]);
+    assert_eq!(planner.tasks(Place { stage: Stage::Evaluations, number: 2 }), []);
+}
+
+#[test]
+fn a_study_keeps_its_id_though_its_bundles_are_hashed_one_by_one() {
+    let world = World::new(SPECIFICATION);
+    let extractions = world.study.extractions.iter().cloned();
+    let extractions: Vec<String> = extractions.map(|task| Task::ExtractFeatures(task).id()).collect();
+    let bundles: Vec<Evaluate> = (0..world.study.bundles().len()).map(|place| world.bundle(place)).collect();
+    #[derive(Serialize)]
+    struct Basis {
+        extractions: Vec<String>,
+        bundles: Vec<Evaluate>,
+    }
+    assert_eq!(world.study.id(), content_id("study", 1, &Basis { extractions, bundles }));
+}
