@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use metad2a_database::tables::DatasetRow;
 use metad2a_database::{
@@ -48,6 +49,8 @@ struct Scripted {
     marker_reads: AtomicUsize,
     /// A path that looks absent when its size is asked for.
     hidden: Mutex<Option<String>>,
+    /// So many listings break off after their first object.
+    broken_listings: AtomicUsize,
 }
 
 impl fmt::Display for Scripted {
@@ -113,7 +116,12 @@ impl ObjectStore for Scripted {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let is_broken =
+            self.broken_listings.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if is_broken.is_err() {
+            return self.inner.list(prefix);
+        }
+        self.inner.list(prefix).take(1).chain(futures::stream::once(async { Err(server_error()) })).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -186,6 +194,26 @@ async fn a_store_that_ignores_the_condition_is_refused_and_left_empty() {
         let left = futures::TryStreamExt::try_collect::<Vec<_>>(scripted.inner.list(None)).await.unwrap();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_not_refused_because_the_probes_answers_were_lost() {
+    let scripted = Arc::new(Scripted::default());
+    // The first write, then the second one, which must be refused by the store itself.
+    scripted.faults.lock().unwrap().extend([Fault::AnswerLost, Fault::NotDone, Fault::NotDone]);
+    Store::open_in(scripted, "scripted:", Access::ReadWrite).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_breaks_off_is_read_again_from_its_start() {
+    let (store, scripted) = opened().await;
+    for name in ["a", "b", "c"] {
+        store.put_if_absent(&format!("checkpoints/{name}"), Bytes::new()).await.unwrap();
+    }
+    scripted.broken_listings.store(2, Ordering::Relaxed);
+    assert_eq!(store.list("checkpoints").await.unwrap().len(), 3);
+    scripted.broken_listings.store(50, Ordering::Relaxed);
+    assert!(store.list("checkpoints").await.unwrap_err().is_retryable());
 }
 
 fn marker(id: &str, files: Vec<FileRef>) -> Marker {

@@ -70,6 +70,29 @@ const LISTED_AT_ONCE: usize = 1_000;
 /// The pause after the first attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a listing that broke off is tried again. Few: in an outage, each attempt lasts most of a minute.
+const LIST_AGAIN: u32 = 3;
+
+/// The pauses between the attempts at one request.
+struct Pauses {
+    taken: u32,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Self { taken: 0 }
+    }
+
+    fn are_left(&self) -> bool {
+        self.taken + 1 < PUT_ATTEMPTS
+    }
+
+    async fn next(&mut self) {
+        tokio::time::sleep(FIRST_PAUSE * (1 << self.taken)).await;
+        self.taken += 1;
+    }
+}
+
 impl Store {
     /// Opens the database at a URL: `file:PATH`, `s3://BUCKET/PREFIX`, `gs://…`, `az://…`, or `memory:NAME`.
     ///
@@ -130,7 +153,8 @@ impl Store {
         let location = parse(path)?;
         // Once an attempt's outcome is unknown, an object of this name may be ours.
         let mut unknown_before = false;
-        for attempt in 1..=PUT_ATTEMPTS {
+        let mut pauses = Pauses::new();
+        loop {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             match self.once.put_opts(&location, PutPayload::from(content.clone()), options).await {
                 Ok(_) => return Ok(Put::Created),
@@ -143,7 +167,7 @@ impl Store {
                     }
                 }
                 Err(error) if is_transient(&error) => {
-                    tracing::warn!(path, attempt, %error, "the outcome of a write is unknown; reading it back");
+                    tracing::warn!(path, attempt = pauses.taken + 1, %error, "the outcome of a write is unknown; reading it back");
                     unknown_before = true;
                     match self.get(path).await? {
                         Some(found) if found == content => return Ok(Put::Created),
@@ -153,11 +177,11 @@ impl Store {
                 }
                 Err(error) => return Err(storage("create", path, error)),
             }
-            if attempt < PUT_ATTEMPTS {
-                tokio::time::sleep(FIRST_PAUSE * (1 << (attempt - 1))).await;
+            if !pauses.are_left() {
+                return Err(Error::Unsettled { path: path.to_owned(), attempts: PUT_ATTEMPTS });
             }
+            pauses.next().await;
         }
-        Err(Error::Unsettled { path: path.to_owned(), attempts: PUT_ATTEMPTS })
     }
 
     /// Creates a JSON object unless there is one of this name.
@@ -216,12 +240,17 @@ impl Store {
     pub async fn list(&self, folder: &str) -> Result<Vec<Entry>> {
         let prefix = parse(folder.trim_end_matches('/'))?;
         let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
-        let found: Vec<_> = self
-            .objects
-            .list(prefix.as_ref())
-            .try_collect()
-            .await
-            .map_err(|error| storage("list", folder, error))?;
+        let mut pauses = Pauses::new();
+        let found: Vec<_> = loop {
+            // The object store repeats requests that fail, but not those whose answer breaks off.
+            match self.objects.list(prefix.as_ref()).try_collect().await {
+                Err(error) if is_transient(&error) && pauses.taken < LIST_AGAIN => {
+                    tracing::warn!(folder, %error, "a listing broke off; trying again");
+                    pauses.next().await;
+                }
+                found => break found.map_err(|error| storage("list", folder, error))?,
+            }
+        };
         let mut entries: Vec<Entry> = found
             .into_iter()
             .map(|meta| Entry {

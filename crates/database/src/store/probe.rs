@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Access, Put, Store};
+use crate::error::is_transient;
+use crate::store::{Access, Pauses, Put, Store};
 use crate::{Error, Result, random_id};
 
 /// Raised when a program that knows only the old layout would do harm.
@@ -41,6 +42,13 @@ pub(super) async fn prepare(store: &Store) -> Result<()> {
     Ok(())
 }
 
+impl Store {
+    /// Whether the store can be reached at all: `Ok` if it answers a small read.
+    pub async fn check_reachable(&self) -> Result<()> {
+        self.get(FORMAT_PATH).await.map(|_| ())
+    }
+}
+
 fn check_layout(store: &Store, format: &Format) -> Result<()> {
     if format.layout > LAYOUT {
         return Err(Error::Layout { url: store.url.clone(), found: format.layout, supported: LAYOUT });
@@ -52,11 +60,10 @@ fn check_layout(store: &Store, format: &Format) -> Result<()> {
 async fn check_put_if_absent(store: &Store) -> Result<()> {
     let path = format!("probe/{}", random_id());
     let location = Path::from(path.as_str());
-    let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     let (first, second) = (Bytes::from(random_id()), Bytes::from(random_id()));
     // A first write that cannot be settled is reported as what it is: the store cannot be reached.
     store.put_if_absent(&path, first.clone()).await?;
-    let answer = store.once.put_opts(&location, PutPayload::from(second), create()).await;
+    let answer = write_again(store, &location, &second).await;
     let kept = store.get(&path).await?;
     // The probe is removed whatever it showed; one that stays behind is harmless and says what it is.
     let _ = store.objects.delete(&location).await;
@@ -71,4 +78,19 @@ async fn check_put_if_absent(store: &Store) -> Result<()> {
         Err(error) => return Err(super::storage("probe", &path, error)),
     };
     Err(Error::NoPutIfAbsent { url: store.url.clone(), found: found.to_owned() })
+}
+
+/// Tries until the server itself has said yes or no: a lost answer proves nothing.
+async fn write_again(store: &Store, location: &Path, content: &Bytes) -> object_store::Result<PutResult> {
+    let mut pauses = Pauses::new();
+    loop {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match store.once.put_opts(location, PutPayload::from(content.clone()), options).await {
+            Err(error) if is_transient(&error) && pauses.are_left() => {
+                tracing::warn!(%location, %error, "the outcome of a write is unknown; trying again");
+                pauses.next().await;
+            }
+            settled => return settled,
+        }
+    }
 }
