@@ -17,6 +17,7 @@ mod dispatch;
 pub mod ledger;
 mod local_workers;
 pub mod logging;
+mod outage;
 mod outer_steps;
 mod progress;
 mod project;

@@ -27,6 +27,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::dispatch::Dispatch;
 use crate::ledger;
 use crate::local_workers::LocalWorker;
+use crate::outage::until_the_store_answers;
 use crate::outer_steps::close_round;
 use crate::progress::Reporter;
 use crate::work::{Found, Work, look_up};
@@ -203,7 +204,7 @@ impl Leader {
         asked.retain(|(_, id)| !work.is_done(id));
         let store = &self.store;
         let found: Vec<Found> = futures::stream::iter(asked)
-            .map(|(kind, id)| async move { look_up(store, &kind, &id).await })
+            .map(|(kind, id)| async move { until_the_store_answers(|| look_up(store, &kind, &id)).await })
             .buffer_unordered(CONCURRENT_REQUESTS)
             .try_collect()
             .await?;
@@ -326,7 +327,7 @@ async fn write_choices(store: &Store, planner: &mut Planner<'_>, step: Step) -> 
         freeze_choice(store, planner, &freeze.id, freeze.decision, freeze.detail).await?;
     }
     for merge in step.merge {
-        let closed = close_round(store, &merge).await;
+        let closed = until_the_store_answers(|| close_round(store, &merge)).await;
         let closed =
             closed.with_context(|| format!("round {} of the {}", merge.round, merge.model.name()))?;
         if !closed.accepted.is_empty() {
@@ -346,7 +347,8 @@ async fn freeze_choice(
     detail: serde_json::Value,
 ) -> anyhow::Result<()> {
     // Whoever was first holds: a second coordinator continues with the first one's choice.
-    let holding = store.decide_once(id, decision, detail).await?.into_decision();
+    let decide = async || Ok(store.decide_once(id, decision, detail.clone()).await?);
+    let holding = until_the_store_answers(decide).await?.into_decision();
     if let Some(fact) = ledger::fact_of_decision(holding)? {
         planner.learn(fact);
     }

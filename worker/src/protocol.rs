@@ -74,4 +74,8 @@ pub enum Report {
         reason: String,
         permanent: bool,
     },
+    /// The store could not be reached: not the task's fault, and no attempt.
+    Interrupted {
+        reason: String,
+    },
 }

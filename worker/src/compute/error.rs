@@ -67,6 +67,26 @@ pub(super) fn is_permanent(error: &anyhow::Error) -> bool {
     })
 }
 
+/// True where a store or a server of pictures did not answer, or not to us: no task's fault, however often it happens.
+pub(super) fn is_out_of_reach(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<metad2a_database::Error>()
+            && error.is_retryable()
+        {
+            return true;
+        }
+        matches!(
+            cause.downcast_ref::<object_store::Error>(),
+            Some(
+                object_store::Error::Generic { .. }
+                    | object_store::Error::JoinError { .. }
+                    | object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+            )
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
@@ -80,6 +100,26 @@ mod tests {
         assert!(!is_permanent(&error));
         let memory = metad2a_networks::Error::Torch("out of memory".into());
         assert!(!is_permanent(&anyhow::Error::new(memory)));
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_is_no_tasks_fault_and_a_missing_file_may_be() {
+        let storage = |source| {
+            let path = "results/features/00/00.parquet".to_owned();
+            let error = metad2a_database::Error::Storage { action: "read", path, source };
+            anyhow::Error::new(error).context("cannot read the features")
+        };
+        let silent = object_store::Error::Generic { store: "S3", source: "503 Slow Down".into() };
+        assert!(is_out_of_reach(&storage(silent)));
+        let path = "k".to_owned();
+        let expired = object_store::Error::PermissionDenied { path: path.clone(), source: "403".into() };
+        assert!(is_out_of_reach(&storage(expired)));
+        let missing = object_store::Error::NotFound { path, source: "404".into() };
+        assert!(!is_out_of_reach(&storage(missing)));
+        let unsettled = metad2a_database::Error::Unsettled { path: "p".into(), attempts: 9 };
+        assert!(is_out_of_reach(&anyhow::Error::new(unsettled)));
+        let memory = metad2a_networks::Error::Torch("out of memory".into());
+        assert!(!is_out_of_reach(&anyhow::Error::new(memory)));
     }
 
     #[test]

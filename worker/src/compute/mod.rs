@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 use crate::cli::ComputeArguments;
 use crate::device;
 use crate::protocol::{Job, Order, Outcome, Report};
-use error::is_permanent;
+use error::{is_out_of_reach, is_permanent};
 use evaluate::PreparedDataset;
 use inputs::{ExtractorCache, PictureCache};
 use slice::Pauses;
@@ -74,6 +74,7 @@ pub fn serve(arguments: &ComputeArguments) -> anyhow::Result<()> {
         say(&match outcome {
             Ok(Outcome::Finished(finished)) => Report::Finished(Box::new(finished)),
             Ok(Outcome::Paused(paused)) => Report::Paused(Box::new(paused)),
+            Err(error) if is_out_of_reach(&error) => Report::Interrupted { reason: format!("{error:#}") },
             Err(error) => Report::Failed { permanent: is_permanent(&error), reason: format!("{error:#}") },
         })?;
     }

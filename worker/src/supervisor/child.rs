@@ -37,6 +37,10 @@ pub(super) enum Signal {
         reason: String,
         permanent: bool,
     },
+    /// The store could not be reached.
+    Interrupted {
+        reason: String,
+    },
     /// The process is gone; the job with it.
     Died {
         how: String,
@@ -172,6 +176,7 @@ impl Compute for ProcessCompute {
                 Some(Report::Finished(finished)) => return Signal::Finished(finished),
                 Some(Report::Paused(paused)) => return Signal::Paused(paused),
                 Some(Report::Failed { reason, permanent }) => return Signal::Failed { reason, permanent },
+                Some(Report::Interrupted { reason }) => return Signal::Interrupted { reason },
                 Some(Report::Ready { .. }) => {}
                 None => {
                     // Should this future be dropped while it waits, the channel stays closed and the next call ends here.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use metad2a_database::{Commit, Marker, Store};
 use metad2a_pipeline::envelope::{Envelope, Event};
 use metad2a_pipeline::tasks::Task;
@@ -20,6 +20,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A result may have cost an hour: worth more patience with the store than starting again.
 const COMMIT_ATTEMPTS: u32 = 8;
+/// How often a task may be interrupted without a counted attempt. The store answered before each of them.
+const MOST_INTERRUPTIONS: u32 = 20;
+/// The header that counts them.
+const INTERRUPTIONS: &str = "interruptions";
 
 /// A task as everything but its computation sees it.
 pub(super) struct TaskName {
@@ -179,6 +183,32 @@ impl Desk {
         let (task, kind) = (task.id.clone(), task.kind.to_owned());
         self.emit(&Event::Failed { task, kind, worker: self.name.clone(), attempt, reason, gave_up }).await;
         Ok(())
+    }
+
+    /// Puts a task back that the store kept from being done; no attempt, and no return that a broker counts. Always an
+    /// error, so that the slot pauses. A task that is interrupted again and again while the store answers others has
+    /// a fault of its own, and in the end that counts.
+    pub(super) async fn interrupted(
+        &self,
+        delivery: Box<dyn Delivery>,
+        task: &TaskName,
+        envelope: Envelope,
+        message: &Message,
+        reason: String,
+    ) -> anyhow::Result<()> {
+        let earlier =
+            message.headers.get(INTERRUPTIONS).and_then(|count| count.parse().ok()).unwrap_or(0_u32);
+        let mut again = message.clone();
+        if earlier == MOST_INTERRUPTIONS {
+            again.headers.remove(INTERRUPTIONS);
+            let failure = Failure::Reported { reason, permanent: false };
+            return self.failed(delivery, task, envelope, &again, &failure).await;
+        }
+        again.headers.insert(INTERRUPTIONS.to_owned(), (earlier + 1).to_string());
+        let lane = self.lane_of(&envelope.task);
+        self.queue.publish(&lane, &[again]).await.context("cannot publish an interrupted task again")?;
+        acknowledge(delivery, task).await?;
+        bail!("task {} was interrupted, which is no attempt: {reason}", task.id)
     }
 
     /// The lane of a task's next attempt: the one that the coordinator gave it. People wait for searches.

@@ -8,6 +8,7 @@
 //!                      slice over, or told to stop ─► record ─► continuation ─────► acknowledge
 //!                      failed ───► published again, with the reason ──────────────► acknowledge
 //!                      failed too often ─► decision `failed` with all reasons ────► dead letter
+//!                      store out of reach ─► published again, uncounted ──────────► acknowledge
 //!                      told to stop, and no checkpoint in time ───────────────────► give back
 //! ```
 //!
@@ -57,6 +58,8 @@ enum Ended {
     Finished(Box<Finished>),
     Paused(Box<Paused>),
     Failed(Failure),
+    /// The store could not be reached, for this reason.
+    Interrupted(String),
     /// Decided or done elsewhere in the meantime.
     Obsolete(&'static str),
     Stopped,
@@ -96,6 +99,7 @@ impl<C: Compute> Slot<C> {
     async fn work(&mut self) -> anyhow::Result<()> {
         let mut pause = FIRST_PAUSE;
         let mut failed_starts = 0;
+        let mut in_doubt = false;
         let mut subscription: Option<Box<dyn Subscription>> = None;
         let shift = self.shift.clone();
         while !self.stop.is_cancelled() && !shift.over().is_cancelled() {
@@ -108,7 +112,7 @@ impl<C: Compute> Slot<C> {
             let step = match ready {
                 Ok(ready) => {
                     failed_starts = 0;
-                    self.take_and_handle(&mut subscription, &ready).await
+                    self.next_task(&mut subscription, &ready, in_doubt).await
                 }
                 Err(error) => {
                     failed_starts += 1;
@@ -119,11 +123,15 @@ impl<C: Compute> Slot<C> {
                 }
             };
             match step {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    in_doubt = false;
+                }
                 Err(error) if is_hopeless(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(slot = self.desk.name, ?pause, "{error:#}; trying again after a pause");
                     subscription = None;
+                    in_doubt = true;
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.stop.cancelled() => break,
@@ -136,11 +144,22 @@ impl<C: Compute> Slot<C> {
         Ok(())
     }
 
-    async fn take_and_handle(
+    /// After an error (`in_doubt`) the store is asked first: a worker that cannot reach it would take tasks only to
+    /// give them back, and brokers count that.
+    async fn next_task(
         &mut self,
         subscription: &mut Option<Box<dyn Subscription>>,
         ready: &Ready,
+        in_doubt: bool,
     ) -> anyhow::Result<()> {
+        if in_doubt {
+            tokio::select! {
+                reached = self.desk.store.check_reachable() => {
+                    reached.context("no task is taken while the store is out of reach")?;
+                }
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
         let shift = self.shift.clone();
         // Before the queue is asked: what it has in reserve for a slot that may take nothing, another could begin.
         let place = tokio::select! {
@@ -273,6 +292,9 @@ impl<C: Compute> Slot<C> {
                 self.desk.hand_over(delivery, &task, envelope, &message, &checkpoint, &earlier).await
             }
             Ended::Failed(failure) => self.desk.failed(delivery, &task, envelope, &message, &failure).await,
+            Ended::Interrupted(reason) => {
+                self.desk.interrupted(delivery, &task, envelope, &message, reason).await
+            }
             Ended::Obsolete(why) => {
                 tracing::info!(slot = self.desk.name, task = task.id, why, "abandoned");
                 acknowledge(delivery, &task).await
@@ -340,6 +362,7 @@ impl<C: Compute> Slot<C> {
                     }
                     return Ok(Ended::Failed(Failure::Reported { reason, permanent }));
                 }
+                Some(Signal::Interrupted { reason }) => return Ok(Ended::Interrupted(reason)),
                 Some(Signal::Died { how, last_lines }) => {
                     if late.is_some() || tokio::time::timeout(STOP_MAY_FOLLOW, stop.cancelled()).await.is_ok()
                     {

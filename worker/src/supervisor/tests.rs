@@ -1,6 +1,7 @@
 //! The whole life of a message on the memory back-ends, with computes that need no process.
 
 mod leaving;
+mod outage;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;

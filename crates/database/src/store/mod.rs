@@ -91,6 +91,17 @@ impl Pauses {
         tokio::time::sleep(FIRST_PAUSE * (1 << self.taken)).await;
         self.taken += 1;
     }
+
+    /// Pauses where a listing is worth another attempt, and returns the error where it is not. The object store repeats
+    /// requests that fail, but not those whose answer breaks off.
+    async fn before_listing_again(&mut self, folder: &str, error: object_store::Error) -> Result<()> {
+        if !is_transient(&error) || self.taken == LIST_AGAIN {
+            return Err(storage("list", folder, error));
+        }
+        tracing::warn!(folder, %error, "a listing broke off; trying again");
+        self.next().await;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -242,13 +253,9 @@ impl Store {
         let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
         let mut pauses = Pauses::new();
         let found: Vec<_> = loop {
-            // The object store repeats requests that fail, but not those whose answer breaks off.
             match self.objects.list(prefix.as_ref()).try_collect().await {
-                Err(error) if is_transient(&error) && pauses.taken < LIST_AGAIN => {
-                    tracing::warn!(folder, %error, "a listing broke off; trying again");
-                    pauses.next().await;
-                }
-                found => break found.map_err(|error| storage("list", folder, error))?,
+                Ok(found) => break found,
+                Err(error) => pauses.before_listing_again(folder, error).await?,
             }
         };
         let mut entries: Vec<Entry> = found
@@ -268,11 +275,20 @@ impl Store {
     /// A server lists a thousand objects a request, one request after the other. So what does not fit into the first
     /// is listed folder by folder, many at a time.
     pub(crate) async fn list_sharded(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
-        let failed = |error| storage("list", folder, error);
         let prefix = parse(folder)?;
-        let mut all = self.objects.list(Some(&prefix));
+        let mut pauses = Pauses::new();
+        loop {
+            match self.list_shards(&prefix).await {
+                Ok(found) => return Ok(found),
+                Err(error) => pauses.before_listing_again(folder, error).await?,
+            }
+        }
+    }
+
+    async fn list_shards(&self, prefix: &Path) -> object_store::Result<Vec<ObjectMeta>> {
+        let mut all = self.objects.list(Some(prefix));
         let mut found = Vec::new();
-        while let Some(meta) = all.try_next().await.map_err(failed)? {
+        while let Some(meta) = all.try_next().await? {
             found.push(meta);
             if found.len() > LISTED_AT_ONCE && self.folder.is_none() {
                 let shards = (0..=u8::MAX).map(|shard| prefix.clone().join(format!("{shard:02x}")));
@@ -280,8 +296,7 @@ impl Store {
                     .map(|shard| self.objects.list(Some(&shard)))
                     .flatten_unordered(CONCURRENT_REQUESTS)
                     .try_collect()
-                    .await
-                    .map_err(failed);
+                    .await;
             }
         }
         Ok(found)
