@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use metad2a_database::{Access, Store};
+
 use crate::{idx_images, idx_labels};
 
 /// Small enough for a test, with every stage: two meta-training datasets, one for validation, one target.
@@ -49,8 +51,10 @@ pub fn repository() -> PathBuf {
 /// # Panics
 /// If it is not built.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
+    let own = std::env::current_exe().expect("a program has a path");
+    let folder = own.parent().expect("a program lies in a folder");
+    // Tests lie in target/<profile>/deps, programs in target/<profile>.
+    let profile = folder.parent().filter(|_| folder.ends_with("deps")).unwrap_or(folder);
     let program = profile.join(name);
     assert!(program.exists(), "`{}` is not built; `cargo build --workspace` builds it", program.display());
     program
@@ -60,6 +64,7 @@ pub fn program(name: &str) -> PathBuf {
 #[derive(Debug)]
 pub struct Project {
     folder: tempfile::TempDir,
+    name: String,
 }
 
 impl Default for Project {
@@ -73,7 +78,7 @@ impl Project {
     /// If the folder cannot be written.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let project = Self { folder };
+        let project = Self { folder, name: "small".to_owned() };
         project.write("shapes-images", &idx_images(10, 24));
         project.write("shapes-labels", &idx_labels(10, 24));
         project.write("others-images", &idx_images(4, 40));
@@ -86,6 +91,18 @@ impl Project {
 
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The pipeline's name, which its lanes on a broker are named after.
+    pub fn pipeline(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the pipeline a name that no other test has: a broker is shared.
+    pub fn rename(&mut self) {
+        let name = format!("small-{}", metad2a_database::random_id());
+        self.edit(&format!("name: {}", self.name), &format!("name: {name}"));
+        self.name = name;
     }
 
     /// # Panics
@@ -127,6 +144,15 @@ impl Project {
     /// Address of the store, for reading the tables.
     pub fn store(&self) -> String {
         format!("file:{}", self.path().join("store").display())
+    }
+
+    /// How many tasks a finished run has committed.
+    ///
+    /// # Panics
+    /// If the local store cannot be read.
+    pub async fn committed(&self) -> usize {
+        let store = Store::open(&self.store(), Access::ReadOnly).await.expect("the store opens");
+        store.list("done/").await.expect("the store can be listed").len()
     }
 
     /// The worker's log, for messages of failed tests.

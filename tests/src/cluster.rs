@@ -1,0 +1,62 @@
+//! A cluster on one machine: the programs over a broker and an S3 server.
+
+use std::process::Command;
+
+use crate::{Process, Project, program};
+
+/// Addresses that coordinator and workers are given.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Of the broker, with user and password.
+    pub queue: String,
+    pub store: String,
+    /// Where the programs find the S3 server; `None`: where this process finds it.
+    pub endpoint: Option<String>,
+}
+
+impl Cluster {
+    /// The coordinator without workers of its own.
+    pub fn coordinator(&self, project: &Project) -> Process {
+        let mut command = project.command(&["run", "--workers", "0", "--format", "json"]);
+        self.address(&mut command);
+        self.process(project, "coordinator", command)
+    }
+
+    /// A worker with one slot.
+    pub fn worker(&self, project: &Project, name: &str) -> Process {
+        let mut command = Command::new(program("metad2a-worker"));
+        command.current_dir(project.path()).args([
+            "--pipeline",
+            project.pipeline(),
+            "--device",
+            "cpu",
+            "--slots",
+            "1",
+            "--name",
+            name,
+        ]);
+        self.address(&mut command);
+        self.process(project, name, command)
+    }
+
+    fn address(&self, command: &mut Command) {
+        command.env("METAD2A_QUEUE", &self.queue).env("METAD2A_STORE", &self.store).env_remove("RUST_LOG");
+        if let Some(endpoint) = &self.endpoint {
+            command.env("AWS_ENDPOINT_URL", endpoint);
+        }
+    }
+
+    fn process(&self, project: &Project, name: &str, command: Command) -> Process {
+        Process::new(name, command, project.path().join(format!("{name}.log")))
+    }
+}
+
+/// What `scripts/services/with-broker.sh` and `with-s3.sh` tell.
+///
+/// # Panics
+/// If the variable is not set.
+pub fn service(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("set {variable}, or run under scripts/services/with-broker.sh scripts/services/with-s3.sh")
+    })
+}

@@ -1,0 +1,40 @@
+//! Everything dies, again and again, over RabbitMQ and S3; the run finishes with the tables of a calm one.
+
+use std::time::Duration;
+
+use metad2a_tests::chaos::{self, Violence};
+use metad2a_tests::{DETERMINISTIC_TABLES, Project, deterministic_tables};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the built programs, the extractor's weights, RabbitMQ and an S3 server: scripts/test.sh"]
+async fn a_run_over_a_dying_cluster_leaves_the_tables_of_a_calm_one() {
+    let calm = Project::new();
+    let output = calm.run(&["run"]);
+    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), calm.worker_log());
+    let expected = deterministic_tables(&calm.store()).await;
+    assert_eq!(expected.len(), DETERMINISTIC_TABLES);
+    let tasks = calm.committed().await;
+
+    let seed = u64::from(std::process::id());
+    let violence = Violence {
+        seed,
+        workers: 3,
+        broker_kills: 1,
+        coordinator_kills: 2,
+        bad_times: 1,
+        outages: 0,
+        outage: Duration::ZERO,
+        worker_gap: Duration::from_secs(5),
+    };
+    println!("seed {seed}; scripts/chaos.sh --seed {seed} repeats the blows in a longer run");
+    let project = Project::new();
+    let aftermath = chaos::run(&project, &violence, tasks, Duration::from_mins(8)).await;
+    println!("{aftermath:#?}");
+    assert_eq!(aftermath.unasked_ends, [""; 0], "programs ended by themselves");
+    assert_eq!(aftermath.dead_letters, 0, "a healthy task was set aside");
+    assert_eq!(aftermath.exit_code, Some(0));
+    let found = deterministic_tables(&aftermath.store).await;
+    for (table, rows) in &expected {
+        assert_eq!(&found[table], rows, "table `{table}`, seed {seed}");
+    }
+}
