@@ -15,6 +15,7 @@ use metad2a_queue::{Class, Delivery, Lane, Message, Queue, Urgency};
 use serde_json::json;
 
 use crate::attempts::{Before, Failure, Standing, Verdict, before, judge};
+use crate::supervisor::emitter::Emitter;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -38,6 +39,7 @@ pub(super) struct Desk {
     pub(super) pipeline: String,
     /// Worker's name and slot number.
     pub(super) name: String,
+    pub(super) emitter: Emitter,
 }
 
 impl Desk {
@@ -94,13 +96,12 @@ impl Desk {
                 return self.failed(delivery, task, envelope, message, &failure).await;
             }
         }
-        self.emit(&Event::Finished {
+        self.emitter.emit(&Event::Finished {
             task: task.id.clone(),
             kind: task.kind.to_owned(),
             worker: self.name.clone(),
             seconds: marker.seconds,
-        })
-        .await;
+        });
         acknowledge(delivery, task).await?;
         if has_checkpoints {
             self.remove_checkpoints(task).await;
@@ -181,7 +182,7 @@ impl Desk {
             }
         }
         let (task, kind) = (task.id.clone(), task.kind.to_owned());
-        self.emit(&Event::Failed { task, kind, worker: self.name.clone(), attempt, reason, gave_up }).await;
+        self.emitter.emit(&Event::Failed { task, kind, worker: self.name.clone(), attempt, reason, gave_up });
         Ok(())
     }
 
@@ -229,14 +230,6 @@ impl Desk {
             Some(_) => Ok(()),
         }
         .context("cannot record that a task failed")
-    }
-
-    /// Events are hints: losing one costs nothing but a fresher display.
-    pub(super) async fn emit(&self, event: &Event) {
-        let Ok(body) = serde_json::to_vec(event) else { return };
-        if let Err(error) = self.queue.emit(&self.pipeline, &body).await {
-            tracing::debug!("cannot emit an event: {error}");
-        }
     }
 }
 

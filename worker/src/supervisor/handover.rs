@@ -81,7 +81,7 @@ impl Desk {
             "paused with a checkpoint"
         );
         let (task, kind, worker) = (task.id.clone(), task.kind.to_owned(), self.name.clone());
-        self.emit(&Event::Sliced { task, kind, worker, slice, done, total }).await;
+        self.emitter.emit(&Event::Sliced { task, kind, worker, slice, done, total });
     }
 
     /// After the commit. What stays behind is removed by garbage collection.

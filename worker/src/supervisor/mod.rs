@@ -5,6 +5,7 @@
 
 mod child;
 mod desk;
+mod emitter;
 mod handover;
 mod patience;
 mod shift;
@@ -26,11 +27,14 @@ use crate::cli::Slots;
 use crate::device::Choice;
 use child::{Compute, ProcessCompute, ProcessOptions};
 use desk::Desk;
+use emitter::Emitter;
 pub use patience::Patience;
 pub use shift::Limits;
 use shift::Shift;
 use slot::Slot;
 
+/// For events that were not sent yet when all slots had ended.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// Between two attempts to listen to the broker's notices.
 const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
@@ -165,6 +169,7 @@ impl Team {
         let (notice, notices) = watch::channel(0_u64);
         let listener = tokio::spawn(listen(self.queue.clone(), self.pipeline.clone(), notice));
         let shift = Arc::new(Shift::new(self.limits));
+        let (emitter, sending) = Emitter::start(self.queue.clone(), self.pipeline.clone());
         let mut running = Vec::new();
         for (number, compute) in computes.into_iter().enumerate() {
             let desk = Desk {
@@ -172,11 +177,13 @@ impl Team {
                 store: self.store.clone(),
                 pipeline: self.pipeline.clone(),
                 name: format!("{}/{number}", self.name),
+                emitter: emitter.clone(),
             };
             let name = desk.name.clone();
             let slot = Slot::new(desk, compute, notices.clone(), shift.clone(), self.patience, stop.clone());
             running.push((name, tracker.spawn(slot.run())));
         }
+        drop(emitter);
         tracker.close();
         let watchman = tokio::spawn(async move { shift.end_when_idle().await });
         let all_ended = tokio::select! {
@@ -194,6 +201,8 @@ impl Team {
             tracing::warn!(slots = late.join(", "), waited = ?self.patience.for_slots(), "slots did not stop in time");
             return Ok(());
         }
+        // The last events are worth a moment, no more.
+        let _ = tokio::time::timeout(LAST_EVENTS, sending).await;
         for (_, slot) in running {
             slot.await.context("a slot ended abnormally")??;
         }

@@ -228,13 +228,11 @@ impl<C: Compute> Slot<C> {
         let attempt = envelope.failures.len() as u32 + 1;
         let (slice, earlier) = (envelope.slice, checkpoints.usable);
         tracing::info!(slot = self.desk.name, task = task.id, kind = task.kind, slice, attempt, "started");
-        self.desk
-            .emit(&Event::Started {
-                task: task.id.clone(),
-                kind: task.kind.to_owned(),
-                worker: self.desk.name.clone(),
-            })
-            .await;
+        self.desk.emitter.emit(&Event::Started {
+            task: task.id.clone(),
+            kind: task.kind.to_owned(),
+            worker: self.desk.name.clone(),
+        });
         // Over all slices.
         let (started_at, earlier_seconds) =
             earlier.first().map_or((now(), 0.0), |last| (last.started_at, last.seconds));
@@ -345,7 +343,7 @@ impl<C: Compute> Slot<C> {
                     if last_emitted.is_none_or(|emitted| emitted.elapsed() >= PROGRESS_EVERY) {
                         last_emitted = Some(Instant::now());
                         let (task, worker) = (task.id.clone(), self.desk.name.clone());
-                        self.desk.emit(&Event::Progress { task, worker, done, total }).await;
+                        self.desk.emitter.emit(&Event::Progress { task, worker, done, total });
                     }
                 }
                 Some(Signal::Finished(finished)) => return Ok(Ended::Finished(finished)),
