@@ -22,8 +22,13 @@ impl Cluster {
         self.process(project, "coordinator", command)
     }
 
-    /// A worker with one slot.
-    pub fn worker(&self, project: &Project, name: &str) -> Process {
+    /// Over the broker that tests share, with a store in the project's folder. Give the project a name of its own.
+    pub fn shared(project: &Project) -> Self {
+        Self { queue: service("METAD2A_TEST_AMQP_URL"), store: project.store(), endpoint: None }
+    }
+
+    /// A worker whose slots work side by side.
+    pub fn worker(&self, project: &Project, name: &str, slots: usize) -> Process {
         let mut command = Command::new(program("metad2a-worker"));
         command.current_dir(project.path()).args([
             "--pipeline",
@@ -31,7 +36,7 @@ impl Cluster {
             "--device",
             "cpu",
             "--slots",
-            "1",
+            &slots.to_string(),
             "--name",
             name,
         ]);

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::process::Pid;
+
 /// Dies with this value.
 #[derive(Debug)]
 pub struct Process {
@@ -45,6 +47,16 @@ impl Process {
         }
     }
 
+    /// Its child processes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn children(&self) -> Vec<Pid> {
+        let id = self.id().expect("it runs");
+        let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        listed.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
+    }
+
     /// How it ended, once, where it ended by itself.
     ///
     /// # Panics
@@ -55,9 +67,14 @@ impl Process {
         Some(status)
     }
 
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The last lines of its log.
     pub fn last_lines(&self, count: usize) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }

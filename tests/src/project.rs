@@ -89,6 +89,16 @@ impl Project {
         project
     }
 
+    /// The same with more than 300 tasks, most of them trainings of one cell.
+    ///
+    /// # Panics
+    /// If the folder cannot be written.
+    pub fn large() -> Self {
+        let project = Self::new();
+        project.edit("cells_per_dataset: 2, bundle: 2", "cells_per_dataset: 100, bundle: 1");
+        project
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

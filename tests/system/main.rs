@@ -6,4 +6,6 @@ mod chaos;
 mod command_line;
 mod data;
 mod killed;
+mod lost_workers;
+mod poison;
 mod runs;

@@ -11,6 +11,7 @@
 
 mod schedule;
 
+use std::collections::BTreeMap;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,9 @@ use metad2a_database::{Access, Store};
 
 pub use self::schedule::Violence;
 use self::schedule::{Blow, Milestone};
-use crate::{Cluster, FaultRates, PrivateBroker, Process, Project, StoreProxy, service};
+use crate::{
+    Cluster, FaultRates, PrivateBroker, Process, Project, StoreProxy, deterministic_tables, service,
+};
 
 /// How often processes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -44,6 +47,36 @@ pub struct Aftermath {
     pub dead_letters: u64,
     /// Address of the store, for reading the tables.
     pub store: String,
+}
+
+impl Aftermath {
+    /// What is wrong, in one text: programs that gave up, healthy tasks set aside, tables unlike those of a calm run.
+    pub async fn judge(&self, expected: &BTreeMap<&'static str, Vec<String>>) -> Result<(), String> {
+        let mut wrong = self.unasked_ends.clone();
+        if self.dead_letters > 0 {
+            wrong.push(format!("{} healthy tasks were set aside as dead letters", self.dead_letters));
+        }
+        if self.exit_code != Some(0) {
+            wrong.push(format!("the coordinator ended with {:?}", self.exit_code));
+            return Err(wrong.join("\n"));
+        }
+        let found = deterministic_tables(&self.store).await;
+        for (table, rows) in expected {
+            if found[table] != *rows {
+                let (lost, strange) = (missing(rows, &found[table]), missing(&found[table], rows));
+                let (has, should) = (found[table].len(), rows.len());
+                wrong.push(format!(
+                    "table `{table}` has {has} rows instead of {should}; lost: {lost:?}; strange: {strange:?}"
+                ));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+}
+
+/// The first of those that the others lack. Both are sorted.
+fn missing<'a>(these: &'a [String], others: &[String]) -> Option<&'a String> {
+    these.iter().find(|row| others.binary_search(row).is_err())
 }
 
 /// The cluster under attack.
@@ -83,7 +116,7 @@ pub async fn run(project: &Project, violence: &Violence, tasks: usize, longest: 
     let broker = PrivateBroker::start();
     let cluster =
         Cluster { queue: broker.url().to_owned(), store: store_url.clone(), endpoint: Some(proxy.url()) };
-    let workers = (0..violence.workers).map(|number| cluster.worker(project, &format!("worker-{number}")));
+    let workers = (0..violence.workers).map(|number| cluster.worker(project, &format!("worker-{number}"), 1));
     let mut arena = Arena {
         coordinator: cluster.coordinator(project),
         workers: workers.collect(),
