@@ -1,8 +1,8 @@
 //! What is to be done with a message of a task that is worked on in slices. Pure: no queue, no store, no clock.
 //!
 //! A slice ends with a record in the store, `checkpoints/<task>/<slice>.json`, of which there is one winner. The winner
-//! publishes the same message again, asking for the next slice, and acknowledges the old one. What a message asks for
-//! is a hint; the store says where the work stands.
+//! publishes the same message again, asking for the next slice, notes in the store that it did, and acknowledges the old
+//! one. What a message asks for is a hint; the store says where the work stands.
 //!
 //! On arrival ([`begin`]):
 //!
@@ -19,11 +19,14 @@
 //! |---|---|---|---|
 //! | any | done or decided | – | acknowledge |
 //! | none: told to stop before the first batch | open | – | give back, unchanged |
-//! | there | open | created by us | publish the continuation, acknowledge |
-//! | there | open | somebody else's | acknowledge: the winner publishes |
+//! | there | open | created by us | publish the continuation, note it, acknowledge |
+//! | there | open | somebody else's, who noted the continuation | acknowledge: it has a successor |
+//! | there | open | somebody else's, without a note | give back: it goes on at the next slice |
 //!
 //! So two messages of one task, however they came about, cost at most one slice: both work on the same one, and only
-//! one of them has a successor.
+//! one of them has a successor. The note is needed because the winner's message may be ours: a worker that lost its
+//! connection to the broker still reaches the store, wins the record, and cannot publish. Were its rival to trust it,
+//! the task would be gone.
 
 use crate::attempts::Before;
 
@@ -65,19 +68,22 @@ pub fn hand_over(has_checkpoint: bool, before: Before) -> HandOver {
 /// What follows the attempt to create a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRecord {
-    /// Publish the message for the slice of this number, without failures; then acknowledge the old one.
+    /// Publish the message for the slice of this number, without failures; then note it and acknowledge the old one.
     Continue {
         slice: u32,
     },
     Acknowledge(&'static str),
+    GiveBack(&'static str),
 }
 
-/// `won`: this execution created the record of `slice`.
-pub fn after_record(slice: u32, won: bool) -> AfterRecord {
-    if won {
-        AfterRecord::Continue { slice: slice.saturating_add(1) }
-    } else {
-        AfterRecord::Acknowledge("another worker ended this slice first")
+/// `won`: this execution created the record of `slice`. `continued`: its continuation is noted.
+pub fn after_record(slice: u32, won: bool, continued: bool) -> AfterRecord {
+    match (won, continued) {
+        (true, _) => AfterRecord::Continue { slice: slice.saturating_add(1) },
+        (false, true) => AfterRecord::Acknowledge("another worker ended this slice first"),
+        (false, false) => AfterRecord::GiveBack(
+            "another worker ended this slice first, and perhaps could not pass the task on",
+        ),
     }
 }
 
@@ -123,15 +129,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_creator_of_a_record_continues() {
-        assert_eq!(after_record(3, true), AfterRecord::Continue { slice: 4 });
-        assert!(matches!(after_record(3, false), AfterRecord::Acknowledge(_)));
+    fn only_the_creator_of_a_record_continues_and_a_rival_trusts_its_note_alone() {
+        assert_eq!(after_record(3, true, false), AfterRecord::Continue { slice: 4 });
+        assert!(matches!(after_record(3, false, true), AfterRecord::Acknowledge(_)));
+        assert!(matches!(after_record(3, false, false), AfterRecord::GiveBack(_)));
     }
 
     /// One task of some slices, its messages and the workers that hold them.
     #[derive(Debug, Default)]
     struct World {
         newest: Option<u32>,
+        /// Slices whose continuation is noted.
+        noted: Vec<u32>,
         done: bool,
         queue: Vec<u32>,
         held: Vec<Held>,
@@ -144,6 +153,8 @@ mod tests {
         asked_for: u32,
         slice: u32,
         stage: Stage,
+        /// The broker has given the message to somebody else since.
+        stale: bool,
     }
 
     #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +162,7 @@ mod tests {
         Working,
         Recorded(bool),
         Published,
+        Noted,
     }
 
     const SLICES: u32 = 5;
@@ -162,7 +174,7 @@ mod tests {
                 return;
             }
             let slice = begin(asked_for, &[], self.newest).slice;
-            self.held.push(Held { asked_for, slice, stage: Stage::Working });
+            self.held.push(Held { asked_for, slice, stage: Stage::Working, stale: false });
         }
 
         /// The next thing that the holder does.
@@ -193,7 +205,8 @@ mod tests {
                     }
                     held.stage = Stage::Recorded(won);
                 }
-                Stage::Recorded(won) => match after_record(held.slice, won) {
+                Stage::Recorded(won) => match after_record(held.slice, won, self.noted.contains(&held.slice))
+                {
                     AfterRecord::Continue { slice } => {
                         held.stage = Stage::Published;
                         self.queue.push(slice);
@@ -201,17 +214,33 @@ mod tests {
                     AfterRecord::Acknowledge(_) => {
                         self.held.remove(place);
                     }
+                    AfterRecord::GiveBack(_) => self.give_back(place),
                 },
                 Stage::Published => {
+                    held.stage = Stage::Noted;
+                    self.noted.push(held.slice);
+                }
+                Stage::Noted => {
                     self.held.remove(place);
                 }
             }
         }
 
-        /// The holder dies: its message comes again.
-        fn die(&mut self, place: usize) {
+        /// The holder dies, or returns the message: it comes again, unless it has done so already.
+        fn give_back(&mut self, place: usize) {
             let held = self.held.remove(place);
-            self.queue.push(held.asked_for);
+            if !held.stale {
+                self.queue.push(held.asked_for);
+            }
+        }
+
+        /// The holder loses its connection to the broker and works on.
+        fn lose_connection(&mut self, place: usize) {
+            let held = &mut self.held[place];
+            if !held.stale {
+                held.stale = true;
+                self.queue.push(held.asked_for);
+            }
         }
 
         /// A new coordinator purges what is ready and publishes the task anew.
@@ -244,13 +273,13 @@ mod tests {
                 match (action, place) {
                     (0..=1, _) => world.take(),
                     (2..=4, Some(place)) => world.advance(place),
-                    (5, Some(place)) => world.die(place),
+                    (5, Some(place)) => world.give_back(place),
                     (6, _) => world.restart_coordinator(),
-                    // An acknowledgement that was lost: the message is there once more.
-                    (7, Some(place)) => world.queue.push(world.held[place].asked_for),
+                    (7, Some(place)) => world.lose_connection(place),
                     _ => {}
                 }
-                prop_assert!(world.done || !world.queue.is_empty() || !world.held.is_empty(), "the task is lost");
+                let is_there = !world.queue.is_empty() || world.held.iter().any(|held| !held.stale);
+                prop_assert!(world.done || is_there, "the task is lost: {:?}", world);
             }
             world.run_to_rest();
             prop_assert!(world.done);

@@ -4,12 +4,13 @@
 //! ```text
 //!   put_checkpoint_file ─► checkpoints/<task id>/<sha256>.<ext>   data first, named by its own content
 //!   record_checkpoint   ─► checkpoints/<task id>/<slice>.json     only one writer of a number wins
+//!   note_continuation   ─► checkpoints/<task id>/<slice>.continued    the winner has passed the task on
 //!   checkpoints         ◄─ the newest number, and the newest records that can be read
 //!   thin_checkpoints, remove_checkpoints                          data of old slices; everything after the commit
 //! ```
 //!
 //! Only whoever wins a record may publish the task's continuation, so that two workers on the same slice become one
-//! again at its end. Records are therefore kept as long as the task is unfinished, even those whose data is gone.
+//! again at its end; the loser may leave only when the winner's note says that it did. Records are therefore kept as long as the task is unfinished, even those whose data is gone.
 //!
 //! Deliberately absent: any meaning of the files, which is the task's own, and the decision which checkpoint is used.
 
@@ -74,6 +75,11 @@ fn record_path(id: &str, slice: u32) -> Result<String> {
     Ok(format!("checkpoints/{id}/{slice}.json"))
 }
 
+fn note_path(id: &str, slice: u32) -> Result<String> {
+    check_name("task id", id)?;
+    Ok(format!("checkpoints/{id}/{slice}.continued"))
+}
+
 /// `checkpoints/<id>/<n>.json` → n. The names of data files are too long for a number.
 fn number_of(path: &str) -> Option<u32> {
     path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
@@ -99,6 +105,16 @@ impl Store {
             Put::Created => Recorded::Won,
             Put::Exists => Recorded::Lost,
         })
+    }
+
+    /// Notes that the task was passed on behind the record of a slice.
+    pub async fn note_continuation(&self, id: &str, slice: u32) -> Result<()> {
+        self.overwrite(&note_path(id, slice)?, Bytes::new()).await
+    }
+
+    /// Whether there is such a note.
+    pub async fn is_continued(&self, id: &str, slice: u32) -> Result<bool> {
+        Ok(self.find(&note_path(id, slice)?).await?.is_some())
     }
 
     /// The checkpoints of a task. Needs one listing where there are none. A record that cannot be read is passed over,

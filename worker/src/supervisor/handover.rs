@@ -1,7 +1,9 @@
-//! The end of an unfinished slice: record, continuation, acknowledgement, in this order.
+//! The end of an unfinished slice: record, continuation, note, acknowledgement, in this order.
 //!
-//! **Invariant:** a message is acknowledged only after its continuation is in the queue, or where somebody else's is
-//! bound to be. Which of the two holds is decided by [`crate::slices`].
+//! **Invariant:** a message is acknowledged only after its continuation is in the queue, ours or somebody else's. What is
+//! done when is decided by [`crate::slices`].
+
+use std::time::Duration;
 
 use anyhow::Context;
 use metad2a_database::{Checkpoint, Recorded};
@@ -10,6 +12,10 @@ use metad2a_queue::{Delivery, Message};
 
 use super::desk::{Desk, TaskName, acknowledge, give_back};
 use crate::slices::{AfterRecord, HandOver, after_record, hand_over};
+
+/// A healthy winner publishes and notes it within a fraction of a second.
+const NOTE_ATTEMPTS: u32 = 4;
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// Passes the task on behind its checkpoint. `earlier`: its older checkpoints, newest first.
@@ -47,10 +53,23 @@ impl Desk {
                 return Err(error).context("cannot record a checkpoint");
             }
         };
-        match after_record(checkpoint.slice, recorded == Recorded::Won) {
+        let won = recorded == Recorded::Won;
+        let continued = !won && self.is_continued(checkpoint).await;
+        match after_record(checkpoint.slice, won, continued) {
             AfterRecord::Acknowledge(why) => {
                 tracing::info!(slot = self.name, task = task.id, slice = checkpoint.slice, why, "abandoned");
                 acknowledge(delivery, task).await
+            }
+            AfterRecord::GiveBack(why) => {
+                tracing::warn!(
+                    slot = self.name,
+                    task = task.id,
+                    slice = checkpoint.slice,
+                    why,
+                    "not abandoned"
+                );
+                give_back(delivery, task).await;
+                Ok(())
             }
             AfterRecord::Continue { slice } => {
                 let lane = self.lane_of(&envelope.task);
@@ -58,6 +77,10 @@ impl Desk {
                 let continuation = Message { body, ..message.clone() };
                 // Should this fail, the message comes again and goes on behind the record.
                 self.queue.publish(&lane, &[continuation]).await.context("cannot publish a continuation")?;
+                if let Err(error) = self.store.note_continuation(&checkpoint.id, checkpoint.slice).await {
+                    // A rival's message will then go on beside this one's for a slice.
+                    tracing::debug!(task = task.id, "a continuation is not noted: {error}");
+                }
                 acknowledge(delivery, task).await?;
                 self.tell(task, checkpoint).await;
                 if let Err(error) = self.store.thin_checkpoints(checkpoint, earlier).await {
@@ -66,6 +89,23 @@ impl Desk {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the winner of a record has passed the task on; it may be about to.
+    async fn is_continued(&self, checkpoint: &Checkpoint) -> bool {
+        for attempt in 1..=NOTE_ATTEMPTS {
+            match self.store.is_continued(&checkpoint.id, checkpoint.slice).await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(task = checkpoint.id, "cannot look for a continuation: {error}")
+                }
+            }
+            if attempt < NOTE_ATTEMPTS {
+                tokio::time::sleep(NOTE_PAUSE).await;
+            }
+        }
+        false
     }
 
     async fn tell(&self, task: &TaskName, checkpoint: &Checkpoint) {

@@ -1,7 +1,9 @@
 //! The whole life of a message on the memory back-ends, with computes that need no process.
 
+mod brokers;
 mod leaving;
 mod outage;
+mod slices;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;

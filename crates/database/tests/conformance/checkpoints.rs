@@ -64,6 +64,16 @@ pub(crate) async fn the_newest_checkpoints_are_found_with_their_data(place: &Pla
     assert_eq!(data.as_ref(), b"slice 10");
 }
 
+pub(crate) async fn a_continuation_is_noted_for_its_slice_alone(place: &Place) {
+    let store = place.open().await;
+    slices(&store, 1).await;
+    store.note_continuation(TASK, 1).await.unwrap();
+    store.note_continuation(TASK, 1).await.expect("twice is harmless");
+    let noted = [store.is_continued(TASK, 0).await.unwrap(), store.is_continued(TASK, 1).await.unwrap()];
+    assert_eq!(noted, [false, true]);
+    assert_eq!(store.checkpoints(TASK).await.unwrap().newest, Some(1), "a note is no record");
+}
+
 pub(crate) async fn a_checkpoint_without_its_data_is_refused(place: &Place) {
     let store = place.open().await;
     let gone = file(&store, "gone").await;
@@ -98,6 +108,7 @@ pub(crate) async fn thinning_keeps_the_last_two_and_every_record(place: &Place) 
 pub(crate) async fn a_finished_task_leaves_nothing_and_its_neighbours_stay(place: &Place) {
     let store = place.open().await;
     slices(&store, 2).await;
+    store.note_continuation(TASK, 1).await.unwrap();
     let neighbour = Checkpoint { id: "0abcd".to_owned(), ..checkpoint(0, Vec::new()) };
     store.record_checkpoint(&neighbour).await.unwrap();
     store.remove_checkpoints(TASK).await.unwrap();

@@ -83,6 +83,7 @@ suite! {
     commits::a_file_of_a_run_is_written_once,
     checkpoints::one_of_many_executions_ends_a_slice,
     checkpoints::the_newest_checkpoints_are_found_with_their_data,
+    checkpoints::a_continuation_is_noted_for_its_slice_alone,
     checkpoints::a_checkpoint_without_its_data_is_refused,
     checkpoints::a_record_that_cannot_be_read_is_passed_over_and_keeps_its_number,
     checkpoints::thinning_keeps_the_last_two_and_every_record,
