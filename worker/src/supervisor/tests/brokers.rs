@@ -62,6 +62,7 @@ fn team(queue: &Arc<dyn Queue>, store: &Store, pipeline: &str) -> Team {
         pipeline: pipeline.into(),
         name: "worker".into(),
         patience: Patience { slice: Duration::from_secs(1), grace: Duration::from_secs(25) },
+        limits: Limits::default(),
     }
 }
 
