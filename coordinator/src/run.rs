@@ -17,11 +17,11 @@ use anyhow::Context;
 use futures::future::Either;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use metad2a_database::{Folding, Store};
-use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress};
+use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress, dialect};
 use metad2a_pipeline::planner::{Outcome, Planner, Results, Step};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
-use metad2a_queue::{Class, Events, Lane, Message, Queue, Urgency};
+use metad2a_queue::{Class, Events, Lane, Message, Queue, TraceContext, Urgency};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::dispatch::Dispatch;
@@ -47,6 +47,8 @@ pub(crate) struct Delivery {
     pub(crate) weights: BTreeMap<String, String>,
     pub(crate) max_attempts: u32,
     pub(crate) patience_seconds: u64,
+    /// The run's; each message has a span of its own in it.
+    pub(crate) trace: TraceContext,
 }
 
 impl Delivery {
@@ -62,12 +64,13 @@ impl Delivery {
             )]),
             max_attempts: specification.patience.max_attempts,
             patience_seconds: specification.patience.no_progress_seconds,
+            trace: TraceContext::start(),
         }
     }
 
     fn lane(&self, task: &Task) -> Lane {
         let urgency = if task.kind().is_urgent() { Urgency::High } else { Urgency::Normal };
-        Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
+        Lane::new(self.pipeline.clone(), dialect(), Class::Gpu, urgency)
     }
 
     fn message(&self, id: String, task: Task) -> Message {
@@ -90,12 +93,12 @@ impl Delivery {
             max_attempts: self.max_attempts,
             patience_seconds: self.patience_seconds,
         };
-        Message { id, body: envelope.encode(), headers: BTreeMap::new() }
+        Message::new(id, envelope.encode()).with_trace(&self.trace.child())
     }
 
     /// Every lane that this pipeline publishes to.
     fn lanes(&self) -> Vec<Lane> {
-        let lane = |urgency| Lane::new(self.pipeline.clone(), Class::Gpu, urgency);
+        let lane = |urgency| Lane::new(self.pipeline.clone(), dialect(), Class::Gpu, urgency);
         vec![lane(Urgency::High), lane(Urgency::Normal)]
     }
 }

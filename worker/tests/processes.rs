@@ -195,7 +195,11 @@ impl Listener {
         let address = format!("sqlite:{}", folder.join("queue.sqlite").display());
         let queue = metad2a_queue::open(&address).await.unwrap();
         let events = queue.events("test").await.unwrap();
-        Self { queue, events, lane: Lane::new("test", Class::Gpu, Urgency::Normal) }
+        Self {
+            queue,
+            events,
+            lane: Lane::new("test", metad2a_pipeline::envelope::dialect(), Class::Gpu, Urgency::Normal),
+        }
     }
 
     async fn publish(&self, envelope: &Envelope) {

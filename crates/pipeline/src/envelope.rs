@@ -3,10 +3,28 @@
 //! Locations, attempts and trace context stand here and not in the task, because a task's id must not depend on them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::Task;
+use crate::ids::content_id;
+use crate::tasks::{Kind, Task};
+
+/// Version of the [`Envelope`], raised when an older worker could not work from a newer one, or the other way round.
+const FORMAT: u32 = 1;
+
+/// What a worker must know to do this build's tasks, as 8 hexadecimal digits: the envelope's format and every kind's
+/// semantics. It is part of the names of the queues, so builds that would give a task another id, or would not
+/// understand it, never take it from each other: an old and a new build work side by side, each on its own tasks.
+pub fn dialect() -> &'static str {
+    static DIALECT: LazyLock<String> =
+        LazyLock::new(|| token(&Kind::ALL.map(|kind| (kind.name(), kind.semantics()))));
+    &DIALECT
+}
+
+fn token(semantics: &[(&str, u32)]) -> String {
+    content_id("dialect", FORMAT, &semantics)[..8].to_owned()
+}
 
 /// Where an image source lies. Paths are absolute, or URLs of object stores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,4 +112,24 @@ pub enum Event {
         reason: String,
         gave_up: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A build that changes this does not share tasks with the builds before it.
+    #[test]
+    fn the_dialect_is_pinned() {
+        assert_eq!(dialect(), "00000000");
+    }
+
+    #[test]
+    fn a_kind_with_other_semantics_or_a_further_kind_makes_another_dialect() {
+        let known = [("search", 1), ("validate", 1)];
+        assert_ne!(token(&known), token(&[("search", 2), ("validate", 1)]));
+        assert_ne!(token(&known), token(&[("search", 1), ("validate", 2)]));
+        assert_ne!(token(&known), token(&known[..1]));
+        assert_eq!(token(&known), token(&known));
+    }
 }

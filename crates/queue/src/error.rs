@@ -16,7 +16,7 @@ pub enum Error {
     Address { address: Redacted, rule: &'static str },
 
     #[error(
-        "queue credentials: cannot read `{path}`, the file that `{variable}` names; correct the variable"
+        "queue credentials: cannot use `{path}`, the file that `{variable}` names; correct the file or the variable"
     )]
     Credentials {
         variable: &'static str,
@@ -25,10 +25,27 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    #[error("`{given}` is set but `{missing}` is not; a client certificate needs both files")]
+    HalfCertificate { given: &'static str, missing: &'static str },
+
+    #[error(
+        "this system names no authorities to trust; install them (`ca-certificates`), or name a file by `{variable}`"
+    )]
+    Trust {
+        variable: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+
     #[error(
         "pipeline name `{name}`: use 1 to {longest} ASCII letters, digits, `-` and `_`; it becomes part of queue names"
     )]
     PipelineName { name: String, longest: usize },
+
+    #[error(
+        "dialect `{name}`: use 1 to {longest} ASCII letters, digits and `-`; it becomes part of queue names"
+    )]
+    Dialect { name: String, longest: usize },
 
     #[error("a subscription needs at least one lane")]
     NoLanes,
@@ -68,6 +85,24 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    #[error("queue address `{address}`: nobody knows its host; correct the address")]
+    UnknownHost {
+        address: Redacted,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(
+        "broker `{address}`: no trusted connection; its certificate must come from a trusted authority (the system's, or that of \
+         METAD2A_QUEUE_CA_FILE) and carry the host name of the address, and ours must be one that it accepts \
+         (METAD2A_QUEUE_CLIENT_CERT_FILE, METAD2A_QUEUE_CLIENT_KEY_FILE)"
+    )]
+    Tls {
+        address: Redacted,
+        #[source]
+        source: lapin::Error,
+    },
+
     #[error("broker `{address}`: cannot {action}; check that it runs and is reachable, then try again")]
     Broker {
         address: Redacted,
@@ -100,6 +135,11 @@ pub enum Error {
     #[error("broker `{address}` did not answer within {seconds} s while asked to {action}; try again")]
     Timeout { address: Redacted, action: &'static str, seconds: u64 },
 
+    #[error(
+        "broker `{address}` takes no messages, because it is short of memory or disk; free some or enlarge it, then try again"
+    )]
+    Blocked { address: Redacted },
+
     #[error("injected fault: {what}; a test asked for it, try again")]
     Injected { what: &'static str },
 }
@@ -110,6 +150,8 @@ impl Error {
         // No `_` arm: whoever adds a variant must choose.
         match self {
             Self::Broker { .. }
+            | Self::UnknownHost { .. }
+            | Self::Blocked { .. }
             | Self::NotConfirmed { .. }
             | Self::Timeout { .. }
             | Self::Injected { .. } => true,
@@ -119,7 +161,11 @@ impl Error {
             ),
             Self::Address { .. }
             | Self::Credentials { .. }
+            | Self::HalfCertificate { .. }
+            | Self::Trust { .. }
+            | Self::Tls { .. }
             | Self::PipelineName { .. }
+            | Self::Dialect { .. }
             | Self::NoLanes
             | Self::EmptyId
             | Self::TooLarge { .. }
@@ -130,5 +176,22 @@ impl Error {
             | Self::Refused { .. }
             | Self::Topology { .. } => false,
         }
+    }
+
+    /// The same failure once more, for others who wait for the same attempt. `None` where its cause cannot be copied.
+    pub(crate) fn again(&self) -> Option<Self> {
+        Some(match self {
+            Self::Broker { address, action, source } => {
+                Self::Broker { address: address.clone(), action, source: source.clone() }
+            }
+            Self::Refused { address, action, source } => {
+                Self::Refused { address: address.clone(), action, source: source.clone() }
+            }
+            Self::Timeout { address, action, seconds } => {
+                Self::Timeout { address: address.clone(), action, seconds: *seconds }
+            }
+            Self::Tls { address, source } => Self::Tls { address: address.clone(), source: source.clone() },
+            _ => return None,
+        })
     }
 }

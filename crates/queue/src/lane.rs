@@ -1,4 +1,4 @@
-//! Names of the queues: one lane per pipeline, kind of machine and urgency.
+//! Names of the queues: one lane per pipeline, dialect, kind of machine and urgency.
 
 use std::fmt;
 
@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Version of the messages, part of every lane's name: programs of different protocols never meet in one lane.
+/// Version of how messages are put on the wire (properties, headers), part of every lane's name: programs of different
+/// protocols never meet in one lane.
 pub const PROTOCOL: u32 = 1;
 
-/// The longest pipeline name. AMQP allows 255 bytes for a whole queue name.
+/// The longest pipeline name, and the longest dialect. AMQP allows 255 bytes for a whole queue name.
 const LONGEST_PIPELINE: usize = 100;
+const LONGEST_DIALECT: usize = 32;
 
 /// The kind of machine a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,18 +30,28 @@ pub enum Urgency {
     Normal,
 }
 
-/// One queue of tasks. Its name is `metad2a.<pipeline>.v<protocol>.<class>.<urgency>`.
+/// One queue of tasks. Its name is `metad2a.<pipeline>.v<protocol>.<dialect>.<class>.<urgency>`.
+///
+/// The dialect stands for what a taker must know to work on the bodies. Builds that know different things speak different
+/// dialects and so have different lanes: during an upgrade each takes only what it knows, and nothing is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lane {
     /// See [`check_pipeline`](Lane::check_pipeline) for the rule.
     pub pipeline: String,
+    /// Chosen by whoever writes and reads the bodies; 1 to 32 ASCII letters, digits and `-`.
+    pub dialect: String,
     pub class: Class,
     pub urgency: Urgency,
 }
 
 impl Lane {
-    pub fn new(pipeline: impl Into<String>, class: Class, urgency: Urgency) -> Self {
-        Self { pipeline: pipeline.into(), class, urgency }
+    pub fn new(
+        pipeline: impl Into<String>,
+        dialect: impl Into<String>,
+        class: Class,
+        urgency: Urgency,
+    ) -> Self {
+        Self { pipeline: pipeline.into(), dialect: dialect.into(), class, urgency }
     }
 
     /// Refuses pipeline names that could not be told apart within a queue's name, or that a broker refuses.
@@ -53,6 +65,13 @@ impl Lane {
 
     pub(crate) fn checked_name(&self) -> Result<String> {
         Self::check_pipeline(&self.pipeline)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if self.dialect.is_empty()
+            || self.dialect.len() > LONGEST_DIALECT
+            || !self.dialect.bytes().all(allowed)
+        {
+            return Err(Error::Dialect { name: self.dialect.clone(), longest: LONGEST_DIALECT });
+        }
         Ok(self.to_string())
     }
 
@@ -66,7 +85,8 @@ impl Lane {
 
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "metad2a.{}.v{PROTOCOL}.{}.{}", self.pipeline, self.class, self.urgency)
+        let Self { pipeline, dialect, class, urgency } = self;
+        write!(f, "metad2a.{pipeline}.v{PROTOCOL}.{dialect}.{class}.{urgency}")
     }
 }
 
@@ -93,9 +113,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_named_after_pipeline_protocol_class_and_urgency() {
-        let lane = Lane::new("nightly", Class::Gpu, Urgency::High);
-        assert_eq!(lane.to_string(), "metad2a.nightly.v1.gpu.high");
+    fn a_lane_is_named_after_pipeline_protocol_dialect_class_and_urgency() {
+        let lane = Lane::new("nightly", "3f9a2c1e", Class::Gpu, Urgency::High);
+        assert_eq!(lane.to_string(), "metad2a.nightly.v1.3f9a2c1e.gpu.high");
+        assert!(
+            Lane::new("x".repeat(100), "y".repeat(32), Class::Gpu, Urgency::Normal).to_string().len() <= 255
+        );
+    }
+
+    #[test]
+    fn dialects_that_would_blur_the_queue_name_are_refused() {
+        for dialect in ["", "a.b", "a b", &"x".repeat(33)] {
+            let refused = Lane::new("nightly", dialect, Class::Gpu, Urgency::High).checked_name();
+            assert!(matches!(refused, Err(Error::Dialect { .. })), "{dialect:?}");
+        }
     }
 
     #[test]

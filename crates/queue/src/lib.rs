@@ -54,6 +54,7 @@ mod memory;
 mod message;
 mod rabbitmq;
 mod sqlite;
+mod trace;
 mod unreliable;
 
 use std::sync::Arc;
@@ -66,8 +67,9 @@ pub use lane::{Class, Lane, PROTOCOL, Urgency};
 pub use leadership::{LeaderGuard, Leadership};
 pub use memory::MemoryQueue;
 pub use message::{LARGEST_BODY, Message};
-pub use rabbitmq::{BrokerVersion, RabbitOptions, RabbitQueue};
+pub use rabbitmq::{BrokerVersion, RabbitAccess, RabbitOptions, RabbitQueue};
 pub use sqlite::{SqliteOptions, SqliteQueue};
+pub use trace::{NoTraceContext, TRACEPARENT, TraceContext};
 pub use unreliable::{Faults, UnreliableQueue};
 
 /// How many events of a pipeline are kept for a reader; older ones are dropped.
@@ -75,8 +77,7 @@ pub const EVENT_CAPACITY: u32 = 10_000;
 
 /// Opens the queue at an address (see the table of back-ends).
 ///
-/// An `amqp` address without credentials takes them from `METAD2A_QUEUE_USERNAME` and
-/// `METAD2A_QUEUE_PASSWORD` or, better, from the file that `METAD2A_QUEUE_PASSWORD_FILE` names.
+/// What an `amqp` or `amqps` address leaves out comes from the variables of [`RabbitAccess::from_environment`].
 pub async fn open(url: &str) -> Result<Arc<dyn Queue>> {
     open_address(url.parse()?).await
 }
@@ -84,7 +85,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Queue>> {
 async fn open_address(address: Address) -> Result<Arc<dyn Queue>> {
     Ok(match address {
         Address::Sqlite(path) => Arc::new(SqliteQueue::open(&path, SqliteOptions::default()).await?),
-        Address::Amqp(url) => Arc::new(RabbitQueue::connect(url, RabbitOptions::default()).await?),
+        Address::Amqp(url) => {
+            let (options, access) = (RabbitOptions::default(), RabbitAccess::from_environment());
+            Arc::new(RabbitQueue::connect(url, options, &access).await?)
+        }
         Address::Memory(name) => Arc::new(MemoryQueue::open(&name)),
         Address::Unreliable { seed, inner } => {
             let inner = Box::pin(open_address(*inner)).await?;

@@ -9,8 +9,9 @@
 //!  lead: exclusive queue `….leader`, ends with its connection; `….leader-name` holds the name
 //! ```
 //!
-//! Everything is declared before it is used, so an empty broker works. One connection is shared; each delivery has a
-//! channel of its own, so dropping the channel gives the message back, and its closing confirms an acknowledgement.
+//! Everything is declared before it is used, so an empty broker works. Sending and receiving have a connection each, which
+//! all tasks share; each delivery has a channel of its own, so dropping the channel gives the message back, its closing
+//! confirms an acknowledgement, and a delivery that the broker ends for lateness ends alone.
 //! A lost connection is replaced by whichever call needs it next, with growing, jittered pauses; the client library's
 //! own recovery stays off, because a channel that the broker closed would stay dead with it.
 //!
@@ -18,10 +19,14 @@
 //!
 //! Deliberately absent: priorities within a lane, and policies (lengths, time-outs): they belong to the operator.
 
+mod access;
+mod dial;
 mod feeds;
 mod leader;
+mod line;
 mod link;
 mod publish;
+mod retry;
 mod subscription;
 mod topology;
 mod version;
@@ -32,10 +37,12 @@ use async_trait::async_trait;
 use url::Url;
 
 use self::{
+    dial::Dialer,
     feeds::{RabbitEvents, RabbitNotices},
-    link::Link,
+    link::{Link, Role},
     subscription::RabbitSubscription,
 };
+pub use access::RabbitAccess;
 pub use version::BrokerVersion;
 
 use crate::{Events, Lane, Leadership, Message, Notices, Queue, Result, Subscription, message};
@@ -47,13 +54,23 @@ pub struct RabbitOptions {
     pub heartbeat: u16,
     /// How long one step of a conversation with the broker may take.
     pub answer: Duration,
+    /// How long a program that starts waits for a broker that is not there yet.
+    pub start: Duration,
     /// How long a call tries again after the connection was lost, before it returns a retryable error.
     pub patience: Duration,
+    /// The longest time that a worker keeps a delivery unanswered. At start we warn where a broker grants less.
+    pub longest_slice: Duration,
 }
 
 impl Default for RabbitOptions {
     fn default() -> Self {
-        Self { heartbeat: 30, answer: Duration::from_secs(30), patience: Duration::from_mins(2) }
+        Self {
+            heartbeat: 30,
+            answer: Duration::from_secs(30),
+            start: Duration::from_mins(1),
+            patience: Duration::from_mins(2),
+            longest_slice: Duration::from_mins(10),
+        }
     }
 }
 
@@ -65,11 +82,13 @@ pub struct RabbitQueue {
 }
 
 impl RabbitQueue {
-    /// Connects once, without trying again, so that a wrong address is told at once.
-    pub async fn connect(url: Url, options: RabbitOptions) -> Result<Self> {
-        let link = Link::connect(url, options).await?;
-        let version = version::read(&link).await;
-        version::tell(version.as_ref(), link.address());
+    /// Connects. A wrong name, password or certificate is told at once; a broker that is not there yet is waited for
+    /// (see [`RabbitOptions::start`]).
+    pub async fn connect(url: Url, options: RabbitOptions, access: &RabbitAccess) -> Result<Self> {
+        let link = Arc::new(Link::new(Dialer::new(url, access, &options)?, options));
+        link.start().await?;
+        let version = link.dialer().version().await;
+        version::tell(version.as_ref(), link.address(), options.longest_slice);
         Ok(Self { link, version })
     }
 
@@ -99,9 +118,9 @@ impl Queue for RabbitQueue {
     async fn ready(&self, lane: &Lane) -> Result<u64> {
         let (name, pipeline) = (lane.checked_name()?, lane.pipeline.clone());
         self.link
-            .converse("count messages", |channel| {
+            .converse(Role::Receive, "count messages", |line| {
                 let (name, pipeline) = (name.clone(), pipeline.clone());
-                async move { topology::declare_lane(&channel, &name, &pipeline).await }
+                async move { topology::declare_lane(line.channel(), &name, &pipeline).await }
             })
             .await
     }
@@ -109,11 +128,11 @@ impl Queue for RabbitQueue {
     async fn purge(&self, lane: &Lane) -> Result<u64> {
         let (name, pipeline) = (lane.checked_name()?, lane.pipeline.clone());
         self.link
-            .converse("purge a lane", |channel| {
+            .converse(Role::Receive, "purge a lane", |line| {
                 let (name, pipeline) = (name.clone(), pipeline.clone());
                 async move {
-                    topology::declare_lane(&channel, &name, &pipeline).await?;
-                    topology::purge(&channel, &name).await
+                    topology::declare_lane(line.channel(), &name, &pipeline).await?;
+                    topology::purge(line.channel(), &name).await
                 }
             })
             .await
@@ -144,9 +163,9 @@ impl Queue for RabbitQueue {
     async fn dead_letters(&self, pipeline: &str) -> Result<u64> {
         Lane::check_pipeline(pipeline)?;
         self.link
-            .converse("count dead letters", |channel| {
+            .converse(Role::Receive, "count dead letters", |line| {
                 let pipeline = pipeline.to_owned();
-                async move { topology::declare_dead_letters(&channel, &pipeline).await }
+                async move { topology::declare_dead_letters(line.channel(), &pipeline).await }
             })
             .await
     }
@@ -154,11 +173,11 @@ impl Queue for RabbitQueue {
     async fn purge_dead_letters(&self, pipeline: &str) -> Result<u64> {
         Lane::check_pipeline(pipeline)?;
         self.link
-            .converse("purge dead letters", |channel| {
+            .converse(Role::Receive, "purge dead letters", |line| {
                 let pipeline = pipeline.to_owned();
                 async move {
-                    topology::declare_dead_letters(&channel, &pipeline).await?;
-                    topology::purge(&channel, &topology::dead_queue(&pipeline)).await
+                    topology::declare_dead_letters(line.channel(), &pipeline).await?;
+                    topology::purge(line.channel(), &topology::dead_queue(&pipeline)).await
                 }
             })
             .await

@@ -172,7 +172,7 @@ mod tests {
         let short = SqliteOptions { lease: Duration::from_millis(60), ..SqliteOptions::default() };
         let hung = SqliteQueue::open(&path, short).await.unwrap();
         let other = SqliteQueue::open(&path, SqliteOptions::default()).await.unwrap();
-        let lane = Lane::new("p", Class::Gpu, Urgency::Normal);
+        let lane = Lane::new("p", "d1", Class::Gpu, Urgency::Normal);
         hung.publish(&lane, &[Message::new("task", [])]).await.unwrap();
         let first = hung.subscribe(std::slice::from_ref(&lane)).await.unwrap().take().await.unwrap();
         // As a stopped process: its thread does nothing until told to go on.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use metad2a_database::{Commit, Marker, Store};
-use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_pipeline::envelope::{Envelope, Event, dialect};
 use metad2a_pipeline::tasks::Task;
 use metad2a_queue::{Class, Delivery, Lane, Message, Queue, Urgency};
 use serde_json::json;
@@ -215,7 +215,7 @@ impl Desk {
     /// The lane of a task's next attempt: the one that the coordinator gave it. People wait for searches.
     pub(super) fn lane_of(&self, task: &Task) -> Lane {
         let urgency = if task.kind().is_urgent() { Urgency::High } else { Urgency::Normal };
-        Lane::new(self.pipeline.clone(), Class::Gpu, urgency)
+        Lane::new(self.pipeline.clone(), dialect(), Class::Gpu, urgency)
     }
 
     /// Freezes the failure with the task itself, which no other place keeps, unless a decision stands already. After a retry it needs a new number.

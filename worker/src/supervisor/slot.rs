@@ -20,11 +20,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metad2a_database::{Checkpoint, Marker, now, random_id};
-use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_pipeline::envelope::{Envelope, Event, dialect};
 use metad2a_queue::{Class, Delivery, Lane, Subscription, Urgency};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::attempts::{Before, Failure};
 use crate::protocol::{Finished, Job, Paused};
@@ -81,7 +82,7 @@ impl<C: Compute> Slot<C> {
             (Class::Gpu, Urgency::Normal),
             (Class::Cpu, Urgency::Normal),
         ]
-        .map(|(class, urgency)| Lane::new(desk.pipeline.clone(), class, urgency))
+        .map(|(class, urgency)| Lane::new(desk.pipeline.clone(), dialect(), class, urgency))
         .to_vec();
         Self { desk, lanes, compute, notices, shift, patience, stop }
     }
@@ -178,7 +179,10 @@ impl<C: Compute> Slot<C> {
             () = shift.over().cancelled() => return Ok(()),
         };
         let _at_work = shift.at_work();
-        self.handle(delivery, ready.clone()).await?;
+        // Every line about the task can be found by the run that it belongs to.
+        let trace_id = delivery.message().trace().map(|trace| trace.trace_id()).unwrap_or_default();
+        let span = tracing::info_span!("task", trace_id);
+        self.handle(delivery, ready.clone()).instrument(span).await?;
         place.used();
         Ok(())
     }

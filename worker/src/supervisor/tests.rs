@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use metad2a_pipeline::envelope::{Envelope, Event};
+use metad2a_pipeline::envelope::{Envelope, Event, dialect};
 use metad2a_pipeline::tasks::{Blob, Constraints, Mode, ModelSettings, Search, Summary, Task};
 use metad2a_queue::{Class, Lane, Message, Urgency};
 use serde_json::json;
@@ -72,7 +72,7 @@ struct World {
 const PIPELINE: &str = "test";
 
 fn lane(urgency: Urgency) -> Lane {
-    Lane::new(PIPELINE, Class::Gpu, urgency)
+    Lane::new(PIPELINE, dialect(), Class::Gpu, urgency)
 }
 
 impl World {

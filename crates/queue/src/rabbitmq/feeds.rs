@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use lapin::{Channel, Consumer, options::BasicConsumeOptions, types::FieldTable};
+use lapin::{Consumer, options::BasicConsumeOptions, types::FieldTable};
 
 use super::{
-    link::{LIFE_CHECK, Link},
+    line::{LIFE_CHECK, Line},
+    link::{Link, Role},
     topology,
 };
 use crate::{Error, Result, feed::Feed};
@@ -24,7 +25,7 @@ struct Reader {
     link: Arc<Link>,
     source: Source,
     pipeline: String,
-    open: Option<(Channel, Consumer)>,
+    open: Option<(Line, Consumer)>,
 }
 
 impl Reader {
@@ -36,26 +37,27 @@ impl Reader {
 
     async fn reopen(&mut self) -> Result<()> {
         let (source, pipeline) = (self.source, self.pipeline.as_str());
-        let talk = |channel: Channel| async move {
+        let talk = |line: Line| async move {
+            let channel = line.channel();
             let queue = match source {
-                Source::Notices => topology::declare_listener(&channel, pipeline).await?,
+                Source::Notices => topology::declare_listener(channel, pipeline).await?,
                 Source::Events => {
-                    topology::declare_events(&channel, pipeline).await?;
+                    topology::declare_events(channel, pipeline).await?;
                     topology::event_queue(pipeline)
                 }
             };
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
             let consumer =
                 channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
-            Ok((channel, consumer))
+            Ok((line, consumer))
         };
-        self.open = Some(self.link.converse("read news", talk).await?);
+        self.open = Some(self.link.converse(Role::Receive, "read news", talk).await?);
         Ok(())
     }
 
     async fn next(&mut self) -> Result<Vec<u8>> {
         loop {
-            let Some((channel, consumer)) = &mut self.open else {
+            let Some((line, consumer)) = &mut self.open else {
                 self.reopen().await?;
                 continue;
             };
@@ -64,11 +66,12 @@ impl Reader {
                 () = self.link.closed() => return Err(Error::Closed),
                 arrival = consumer.next() => match arrival {
                     Some(Ok(delivery)) => return Ok(delivery.data),
-                    // Hints may be lost with their channel; reconnecting waits if the broker is away.
+                    // The channel was closed, or the queue was deleted. Hints may be lost with their channel; reconnecting waits if the broker is away.
                     Some(Err(_)) | None => self.open = None,
                 },
+                () = line.lost() => self.open = None,
                 () = tokio::time::sleep(LIFE_CHECK) => {
-                    if !channel.status().connected() {
+                    if !line.is_alive() {
                         self.open = None;
                     }
                 }

@@ -1,139 +1,207 @@
-//! The shared connection: made on demand, replaced when it is lost.
+//! The shared connections: made on demand, watched, and replaced when they are lost.
+//!
+//! Sending and receiving have a connection each. A broker short of memory or disk blocks connections that publish, and
+//! on a shared one it would leave the acknowledgements unread, too, which are what frees its memory.
+//!
+//! The client library can leave a call without any answer when its connection dies at the wrong moment. So every step
+//! of a conversation ends with the connection ([`Line::step`]), and none lasts longer than the time for an answer.
 
-use std::{
-    fmt,
-    hash::{BuildHasher, Hasher, RandomState},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use lapin::ErrorKind;
 use tokio::{sync::Mutex, sync::watch, time::Instant};
-use url::Url;
 
-use super::RabbitOptions;
+use super::{
+    RabbitOptions,
+    dial::Dialer,
+    line::{Line, Live},
+    retry::{Pauses, Retry},
+};
 use crate::{Error, Redacted, Result};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How often the readers of a stream check that their channel still lives: a stream need not end when it dies.
-pub(super) const LIFE_CHECK: Duration = Duration::from_secs(2);
-
-/// AMQP's reply codes.
-const ACCESS_REFUSED: u16 = 403;
-const PRECONDITION_FAILED: u16 = 406;
-const NOT_ALLOWED: u16 = 530;
-const SUCCESS: u16 = 200;
+/// What a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Send,
+    Receive,
+}
 
 pub(super) struct Link {
-    /// With credentials and heartbeat.
-    url: Url,
-    shown: Redacted,
+    dialer: Dialer,
     options: RabbitOptions,
-    connection: Mutex<Option<Arc<Connection>>>,
+    send: Mutex<Slot>,
+    receive: Mutex<Slot>,
     closed: watch::Sender<bool>,
 }
 
+/// Where the connection of one role is, or when it may be tried again.
+struct Slot {
+    live: Option<Live>,
+    pauses: Pauses,
+    /// After a failed attempt: until when it is not repeated, and what those get who ask meanwhile. However many tasks
+    /// wait, the broker sees one attempt at a time.
+    failed: Option<(Instant, Error)>,
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self { live: None, pauses: Pauses::new(), failed: None }
+    }
+}
+
 impl Link {
-    pub(super) async fn connect(url: Url, options: RabbitOptions) -> Result<Arc<Self>> {
-        let shown = Redacted::new(url.as_str());
-        let url = complete(url, options.heartbeat)?;
-        let link =
-            Self { url, shown, options, connection: Mutex::default(), closed: watch::Sender::new(false) };
-        *link.connection.lock().await = Some(Arc::new(link.new_connection("tasks").await?));
-        Ok(Arc::new(link))
+    pub(super) fn new(dialer: Dialer, options: RabbitOptions) -> Self {
+        let closed = watch::Sender::new(false);
+        let (send, receive) = (Mutex::new(Slot::empty()), Mutex::new(Slot::empty()));
+        Self { dialer, options, send, receive, closed }
     }
 
     pub(super) fn address(&self) -> &Redacted {
-        &self.shown
+        self.dialer.shown()
     }
 
-    pub(super) fn url(&self) -> &Url {
-        &self.url
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
     pub(super) fn options(&self) -> RabbitOptions {
         self.options
     }
 
-    /// A connection of its own, tried once.
-    pub(super) async fn new_connection(&self, purpose: &str) -> Result<Connection> {
-        let name = format!("metad2a {purpose}, process {}", std::process::id());
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        self.within("connect", Connection::connect(self.url.as_str(), properties)).await
-    }
-
-    /// Bounds one step by the time the broker has for an answer, and by our closing.
-    pub(super) async fn within<T>(
-        &self,
-        action: &'static str,
-        step: impl Future<Output = lapin::Result<T>>,
-    ) -> Result<T> {
-        let mut closed = self.closed.subscribe();
-        tokio::select! {
-            biased;
-            _ = closed.wait_for(|closed| *closed) => Err(Error::Closed),
-            answer = tokio::time::timeout(self.options.answer, step) => match answer {
-                Ok(result) => result.map_err(|source| self.classify(action, source)),
-                Err(_) => Err(Error::Timeout {
-                    address: self.shown.clone(),
-                    action,
-                    seconds: self.options.answer.as_secs(),
-                }),
-            },
+    /// Connects for the first time. A wrong name, password or certificate is told at once; a broker that is not there
+    /// yet gets the time of [`RabbitOptions::start`].
+    pub(super) async fn start(&self) -> Result<()> {
+        let mut retry = Retry::new(self.options.start);
+        let mut told = false;
+        loop {
+            let error = match self.live(Role::Receive).await {
+                Ok(_) => return Ok(()),
+                Err(error @ (Error::Broker { .. } | Error::Timeout { .. })) => error,
+                Err(hopeless) => return Err(hopeless),
+            };
+            if !std::mem::replace(&mut told, true) {
+                let (seconds, source) = (self.options.start.as_secs(), root(&error));
+                tracing::warn!(broker = %self.address(), %source, "the broker does not answer; trying for {seconds} s");
+            }
+            retry.pause(self, error).await?;
         }
     }
 
     /// A new channel, on a new connection if the old one is lost. Tried once.
-    pub(super) async fn channel(&self, action: &'static str) -> Result<Channel> {
-        let connection = {
-            let mut slot = self.connection.lock().await;
-            if *self.closed.borrow() {
-                return Err(Error::Closed);
-            }
-            match &*slot {
-                Some(connection) if connection.status().connected() => Arc::clone(connection),
-                _ => {
-                    let connection = Arc::new(self.new_connection("tasks").await?);
-                    tracing::info!(broker = %self.shown, "connected to the broker again");
-                    Arc::clone(slot.insert(connection))
-                }
-            }
-        };
-        self.within(action, connection.create_channel()).await
+    pub(super) async fn line(self: &Arc<Self>, role: Role, action: &'static str) -> Result<Line> {
+        let live = self.live(role).await?;
+        Line::open(self, live, action).await
     }
 
-    /// Runs a conversation on a new channel, and again on another one while the connection is at fault.
+    /// Runs a conversation on a new channel, and again on another one while the broker is at fault.
     /// The conversation must be harmless when repeated.
-    pub(super) async fn converse<T, F>(&self, action: &'static str, talk: impl Fn(Channel) -> F) -> Result<T>
+    pub(super) async fn converse<T, F>(
+        self: &Arc<Self>,
+        role: Role,
+        action: &'static str,
+        talk: impl Fn(Line) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = lapin::Result<T>>,
     {
         let mut retry = Retry::new(self.options.patience);
         loop {
-            let result = match self.channel(action).await {
-                Ok(channel) => self.within(action, talk(channel)).await,
+            let result = match self.line(role, action).await {
+                Ok(line) => {
+                    let answer = line.step(action, talk(line.clone())).await;
+                    if answer.is_err() {
+                        line.declared().forget();
+                    }
+                    answer
+                }
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if error.is_retryable() => retry.pause(self, error).await?,
-                done => return done,
+                Ok(value) => return Ok(value),
+                Err(error) => retry.pause(self, error).await?,
             }
         }
     }
 
-    pub(super) fn classify(&self, action: &'static str, source: lapin::Error) -> Error {
-        let address = self.shown.clone();
-        match reply_code(&source) {
-            Some(ACCESS_REFUSED | NOT_ALLOWED) => Error::Refused { address, action, source },
-            Some(PRECONDITION_FAILED) => Error::Topology { address, action, source },
-            _ if matches!(source.kind(), ErrorKind::AuthProviderError(_)) => {
-                Error::Refused { address, action, source }
-            }
-            _ => Error::Broker { address, action, source },
+    /// A connection that nobody shares.
+    pub(super) async fn own_line(self: &Arc<Self>, purpose: &str, action: &'static str) -> Result<Line> {
+        let mut closed = self.closed.subscribe();
+        let connection = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return Err(Error::Closed),
+            connected = self.dialer.connect(purpose) => connected?,
+        };
+        let live = Live::new(connection, self.address());
+        Line::open(self, live, action).await
+    }
+
+    async fn live(&self, role: Role) -> Result<Live> {
+        let (slot, purpose) = match role {
+            Role::Send => (&self.send, "sending"),
+            Role::Receive => (&self.receive, "receiving"),
+        };
+        let mut slot = slot.lock().await;
+        if *self.closed.borrow() {
+            return Err(Error::Closed);
         }
+        if let Some(live) = &slot.live
+            && live.is_connected()
+        {
+            return Ok(live.clone());
+        }
+        if let Some((until, error)) = &slot.failed
+            && Instant::now() < *until
+            && let Some(error) = error.again()
+        {
+            return Err(error);
+        }
+        let mut closed = self.closed.subscribe();
+        let connected = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return Err(Error::Closed),
+            connected = self.dialer.connect(purpose) => connected,
+        };
+        match connected {
+            Ok(connection) => {
+                tracing::info!(broker = %self.address(), purpose, "connected");
+                let live = Live::new(connection, self.address());
+                *slot = Slot { live: Some(live.clone()), ..Slot::empty() };
+                Ok(live)
+            }
+            Err(error) => {
+                let until = Instant::now() + slot.pauses.next();
+                slot.failed = error.again().map(|copy| (until, copy));
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn answer_by(&self) -> Instant {
+        Instant::now() + self.options.answer
+    }
+
+    /// Bounds one step by a point in time, by the connection's life and by our closing.
+    pub(super) async fn bounded<T>(
+        &self,
+        action: &'static str,
+        until: Instant,
+        lost: &watch::Receiver<bool>,
+        step: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T> {
+        let (mut closed, mut lost) = (self.closed.subscribe(), lost.clone());
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(Error::Closed),
+            // Before the loss: what was answered in time counts.
+            result = step => result.map_err(|source| self.dialer.classify(action, source)),
+            _ = lost.wait_for(|lost| *lost) => Err(self.lost(action)),
+            () = tokio::time::sleep_until(until) => Err(self.dialer.timeout(action)),
+        }
+    }
+
+    pub(super) fn lost(&self, action: &'static str) -> Error {
+        let reset = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the connection was lost");
+        self.dialer.classify(action, reset.into())
     }
 
     /// Returns when this link is closed.
@@ -144,27 +212,13 @@ impl Link {
 
     pub(super) async fn close(&self) {
         self.closed.send_replace(true);
-        let connection = self.connection.lock().await.take();
-        if let Some(connection) = connection {
-            close_connection(&connection).await;
+        for slot in [&self.send, &self.receive] {
+            let live = slot.lock().await.live.take();
+            if let Some(live) = live {
+                live.close().await;
+            }
         }
     }
-}
-
-/// Says goodbye, but does not wait for a broker that is gone.
-pub(super) async fn close_connection(connection: &Connection) {
-    const GOODBYE: Duration = Duration::from_secs(5);
-    match tokio::time::timeout(GOODBYE, connection.close(SUCCESS, "OK".into())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the connection to the broker was lost before it was closed");
-        }
-        Err(_) => tracing::debug!("the broker did not answer the closing of the connection"),
-    }
-}
-
-pub(super) async fn close_channel(channel: &Channel) -> lapin::Result<()> {
-    channel.close(SUCCESS, "OK".into()).await
 }
 
 pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
@@ -174,123 +228,53 @@ pub(super) fn reply_code(error: &lapin::Error) -> Option<u16> {
     }
 }
 
-/// Growing, jittered pauses until the patience ends.
-pub(super) struct Retry {
-    until: Instant,
-    next: Duration,
-}
-
-impl Retry {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, next: FIRST_PAUSE }
+fn root(error: &Error) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
     }
-
-    /// Waits after this error, or returns it when the patience has ended.
-    pub(super) async fn pause(&mut self, link: &Link, error: Error) -> Result<()> {
-        let pause = self.next_pause();
-        if Instant::now() + pause > self.until {
-            return Err(error);
-        }
-        tracing::warn!(%error, source = ?std::error::Error::source(&error), "trying the broker again");
-        tokio::select! {
-            biased;
-            () = link.closed() => Err(Error::Closed),
-            () = tokio::time::sleep(pause) => Ok(()),
-        }
-    }
-
-    /// Between half and the whole of a doubling time, so that many workers do not come back in step.
-    fn next_pause(&mut self) -> Duration {
-        let jitter = (RandomState::new().build_hasher().finish() % 1000) as f64 / 1000.0;
-        let pause = self.next.mul_f64(0.5 + jitter / 2.0);
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        pause
-    }
-}
-
-/// Adds what the address leaves out: credentials from the environment, the heartbeat, the default virtual host.
-fn complete(mut url: Url, heartbeat: u16) -> Result<Url> {
-    const FILE: &str = "METAD2A_QUEUE_PASSWORD_FILE";
-    let fixed = |rule| Error::Address { address: Redacted::new(""), rule };
-    if url.username().is_empty()
-        && let Ok(name) = std::env::var("METAD2A_QUEUE_USERNAME")
-    {
-        url.set_username(&name).map_err(|()| fixed("it cannot hold a user name"))?;
-    }
-    if url.password().is_none() {
-        let password = match std::env::var(FILE) {
-            Ok(path) => {
-                let path = PathBuf::from(path);
-                let text = std::fs::read_to_string(&path).map_err(|source| Error::Credentials {
-                    variable: FILE,
-                    path,
-                    source,
-                })?;
-                // Editors end files with a line break, which is no part of the password.
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            Err(_) => std::env::var("METAD2A_QUEUE_PASSWORD").ok(),
-        };
-        if let Some(password) = password {
-            url.set_password(Some(&password)).map_err(|()| fixed("it cannot hold a password"))?;
-        }
-    }
-    if url.path() == "/" {
-        // The client library would take it for the virtual host with the empty name, which no broker has.
-        url.set_path("/%2f");
-    }
-    if !url.query_pairs().any(|(key, _)| key == "heartbeat") {
-        url.query_pairs_mut().append_pair("heartbeat", &heartbeat.to_string());
-    }
-    Ok(url)
+    error.to_string()
 }
 
 /// Shows no credentials.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
-            .field("broker", &self.shown)
+            .field("broker", self.address())
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
+impl Link {
+    /// For tests of what needs no broker.
+    pub(super) fn to_nowhere() -> Self {
+        let url = "amqp://u:secret@127.0.0.1:1".parse().expect("an address");
+        let options = RabbitOptions::default();
+        let dialer = Dialer::new(url, &super::RabbitAccess::default(), &options).expect("complete");
+        Self::new(dialer, options)
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn an_address_is_completed_and_what_it_says_is_kept() {
-        let complete = |text: &str| complete(text.parse().unwrap(), 30).unwrap().to_string();
-        assert_eq!(complete("amqp://u:p@host"), "amqp://u:p@host?heartbeat=30");
-        assert_eq!(complete("amqp://u:p@host/"), "amqp://u:p@host/%2f?heartbeat=30");
-        assert_eq!(complete("amqps://u:p@host:1/v?heartbeat=5"), "amqps://u:p@host:1/v?heartbeat=5");
-    }
-
-    #[test]
-    fn pauses_grow_to_a_limit_and_are_jittered() {
-        let mut retry = Retry::new(Duration::from_mins(1));
-        for (round, whole) in [100, 200, 400, 800, 1600, 3200, 5000, 5000].into_iter().enumerate() {
-            let pause = retry.next_pause().as_millis();
-            assert!((whole / 2..=whole).contains(&pause), "pause {round}: {pause} ms");
-        }
-    }
-
     #[tokio::test]
-    async fn a_retry_ends_with_the_patience_and_with_the_link() {
-        let link = Link {
-            url: "amqp://u:secret@host".parse().unwrap(),
-            shown: Redacted::new("amqp://u:secret@host"),
-            options: RabbitOptions::default(),
-            connection: Mutex::default(),
-            closed: watch::Sender::new(false),
-        };
+    async fn many_who_ask_at_once_cost_one_attempt_and_get_the_same_answer() {
+        let link = Arc::new(Link::to_nowhere());
         assert!(!format!("{link:?}").contains("secret"));
-        let fault = || Error::Injected { what: "test" };
-        let ended = Retry::new(Duration::ZERO).pause(&link, fault()).await;
-        assert!(matches!(ended, Err(Error::Injected { .. })));
-        link.close().await;
-        let closed = Retry::new(Duration::from_hours(1)).pause(&link, fault()).await;
-        assert!(matches!(closed, Err(Error::Closed)));
+        let first = link.line(Role::Send, "test").await.unwrap_err();
+        assert!(matches!(first, Error::Broker { .. }), "{first}");
+        let (until, _) = link.send.lock().await.failed.take().expect("remembered");
+        let marked = Error::Timeout { address: Redacted::new(""), action: "be another error", seconds: 7 };
+        link.send.lock().await.failed = Some((until + Duration::from_hours(1), marked));
+        let second = link.line(Role::Send, "test").await.unwrap_err();
+        assert!(matches!(second, Error::Timeout { seconds: 7, .. }), "the remembered answer, not {second}");
+        let other_role = link.line(Role::Receive, "test").await.unwrap_err();
+        assert!(matches!(other_role, Error::Broker { .. }), "{other_role}");
     }
 }

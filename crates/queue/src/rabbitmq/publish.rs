@@ -1,13 +1,18 @@
-//! Sending: confirmed, in a window, and again what was not confirmed.
+//! Sending: confirmed, in a sliding window, and again what was not confirmed.
+
+use std::{collections::VecDeque, sync::Arc};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable},
 };
+use tokio::time::Instant;
 
 use super::{
-    link::{Link, Retry},
+    line::Line,
+    link::{Link, Role},
+    retry::Retry,
     topology,
 };
 use crate::{Error, Message, Result};
@@ -15,96 +20,124 @@ use crate::{Error, Message, Result};
 /// How many messages may be unconfirmed at a time: enough to hide the broker's disk, few enough to repeat.
 const WINDOW: usize = 256;
 
+const ACTION: &str = "publish";
 const TRANSIENT: u8 = 1;
 const PERSISTENT: u8 = 2;
 
 /// Stores all messages in the lane. Those already confirmed are not sent again after a lost connection.
-pub(super) async fn to_lane(link: &Link, lane: &str, pipeline: &str, messages: &[Message]) -> Result<()> {
-    const ACTION: &str = "publish";
+pub(super) async fn to_lane(
+    link: &Arc<Link>,
+    lane: &str,
+    pipeline: &str,
+    messages: &[Message],
+) -> Result<()> {
     let mut retry = Retry::new(link.options().patience);
     let mut open: Vec<&Message> = messages.iter().collect();
     loop {
-        let result = match link.channel(ACTION).await {
-            Ok(channel) => send(link, &channel, lane, pipeline, &mut open).await,
+        let result = match link.line(Role::Send, ACTION).await {
+            Ok(line) => {
+                let sent = send(&line, lane, pipeline, &mut open).await;
+                if sent.is_err() {
+                    line.declared().forget();
+                }
+                sent
+            }
             Err(error) => Err(error),
         };
         match result {
-            Err(error) if error.is_retryable() => retry.pause(link, error).await?,
-            done => return done,
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let before = open.len();
+                retry.pause(link, error).await?;
+                tracing::debug!(lane, unconfirmed = before, "publishing again what was not confirmed");
+            }
         }
     }
 }
 
 /// Sends what is open, and removes from it what was confirmed.
-async fn send(
-    link: &Link,
-    channel: &Channel,
-    lane: &str,
-    pipeline: &str,
-    open: &mut Vec<&Message>,
-) -> Result<()> {
-    const ACTION: &str = "publish";
-    link.within(ACTION, topology::declare_lane(channel, lane, pipeline)).await?;
-    link.within(ACTION, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    while !open.is_empty() {
-        let window = &open[..open.len().min(WINDOW)];
-        let mut confirms: Vec<PublisherConfirm> = Vec::with_capacity(window.len());
-        let mut broken = None;
-        for message in window {
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let publish =
-                channel.basic_publish("".into(), lane.into(), options, &message.body, properties(message));
-            match link.within(ACTION, publish).await {
-                Ok(confirm) => confirms.push(confirm),
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
+///
+/// A message that no queue took comes back from the broker before its confirmation, but the client library may hand it
+/// out with the confirmation of a neighbour. So one refused or returned message puts the whole batch in doubt.
+async fn send(line: &Line, lane: &str, pipeline: &str, open: &mut Vec<&Message>) -> Result<()> {
+    topology::ensure_lane(line, ACTION, lane, pipeline).await?;
+    line.step(ACTION, line.channel().confirm_select(ConfirmSelectOptions::default())).await?;
+    let mut in_flight: VecDeque<(PublisherConfirm, Instant)> = VecDeque::with_capacity(WINDOW);
+    let mut next = 0;
+    // Confirmations are waited for in the order of the messages, so these are the first ones.
+    let mut confirmed = 0;
+    let sent = loop {
+        if next < open.len() && in_flight.len() < WINDOW {
+            match line.step(ACTION, put(line.channel(), lane, open[next])).await {
+                Ok(confirm) => in_flight.push_back((confirm, Instant::now() + line.link().options().answer)),
+                Err(error) => break Err(error),
             }
+            next += 1;
+            continue;
         }
-        let mut unconfirmed = Vec::new();
-        let unsent = window[confirms.len()..].to_vec();
-        let rest = open[window.len()..].to_vec();
-        for (message, confirm) in window.iter().zip(confirms) {
-            let failure = match link.within(ACTION, confirm).await {
-                Ok(Confirmation::Ack(None)) => continue,
-                // Refused, or returned because no queue took it.
-                Ok(_) => Error::NotConfirmed {
-                    address: link.address().clone(),
-                    lane: lane.to_owned(),
-                    id: message.id.clone(),
-                },
-                Err(error) => error,
-            };
-            unconfirmed.push(*message);
-            broken.get_or_insert(failure);
+        let Some((confirm, until)) = in_flight.pop_front() else { break Ok(()) };
+        match line.step_until(ACTION, until, confirm).await {
+            Ok(Confirmation::Ack(None)) => confirmed += 1,
+            Ok(_) => {
+                let (address, id) = (line.link().address().clone(), open[confirmed].id.clone());
+                confirmed = 0;
+                in_flight.clear();
+                break Err(Error::NotConfirmed { address, lane: lane.to_owned(), id });
+            }
+            Err(error) => break Err(error),
         }
-        *open = [unconfirmed, unsent, rest].concat();
-        if let Some(error) = broken {
-            return Err(error);
-        }
+    };
+    // After a fault, what is confirmed already need not be sent again.
+    while let Some((confirm, _)) = in_flight.pop_front()
+        && let Ok(Confirmation::Ack(None)) = line.step_until(ACTION, Instant::now(), confirm).await
+    {
+        confirmed += 1;
     }
-    Ok(())
+    open.drain(..confirmed);
+    sent.map_err(|error| match error {
+        Error::Timeout { address, .. } if line.is_blocked() => Error::Blocked { address },
+        other => other,
+    })
+}
+
+async fn put(channel: &Channel, lane: &str, message: &Message) -> lapin::Result<PublisherConfirm> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    channel.basic_publish("".into(), lane.into(), options, &message.body, properties(message)).await
 }
 
 /// Nobody listening is no error, hence not mandatory.
-pub(super) async fn notice(link: &Link, pipeline: &str, notice: &[u8]) -> Result<()> {
-    link.converse("broadcast", |channel| async move {
-        topology::declare_notices(&channel, pipeline).await?;
-        send_news(&channel, &topology::notice_exchange(pipeline), "", notice).await
+pub(super) async fn notice(link: &Arc<Link>, pipeline: &str, notice: &[u8]) -> Result<()> {
+    let exchange = topology::notice_exchange(pipeline);
+    link.converse(Role::Send, "broadcast", |line| {
+        let exchange = exchange.clone();
+        async move {
+            if !line.declared().contains(&exchange) {
+                topology::declare_notices(line.channel(), pipeline).await?;
+                line.declared().add(&exchange);
+            }
+            send_news(line.channel(), &exchange, "", notice).await
+        }
     })
     .await
 }
 
-pub(super) async fn event(link: &Link, pipeline: &str, event: &[u8]) -> Result<()> {
-    link.converse("emit an event", |channel| async move {
-        topology::declare_events(&channel, pipeline).await?;
-        send_news(&channel, "", &topology::event_queue(pipeline), event).await
+pub(super) async fn event(link: &Arc<Link>, pipeline: &str, event: &[u8]) -> Result<()> {
+    let queue = topology::event_queue(pipeline);
+    link.converse(Role::Send, "emit an event", |line| {
+        let queue = queue.clone();
+        async move {
+            if !line.declared().contains(&queue) {
+                topology::declare_events(line.channel(), pipeline).await?;
+                line.declared().add(&queue);
+            }
+            send_news(line.channel(), "", &queue, event).await
+        }
     })
     .await
 }
 
 /// Confirmed although only a hint: an emitter that never waits could flood the broker.
+/// News to a queue (on the default exchange) are mandatory: it may have been deleted since it was declared.
 pub(super) async fn send_news(
     channel: &Channel,
     exchange: &str,
@@ -113,9 +146,11 @@ pub(super) async fn send_news(
 ) -> lapin::Result<()> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let properties = BasicProperties::default().with_delivery_mode(TRANSIENT);
-    let options = BasicPublishOptions::default();
-    channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await?;
-    Ok(())
+    let options = BasicPublishOptions { mandatory: exchange.is_empty(), ..BasicPublishOptions::default() };
+    match channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await? {
+        Confirmation::Ack(None) => Ok(()),
+        _ => Err(std::io::Error::other("the broker did not take it").into()),
+    }
 }
 
 fn properties(message: &Message) -> BasicProperties {

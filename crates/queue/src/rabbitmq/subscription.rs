@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use lapin::{
-    Channel, Consumer,
+    Consumer,
     message::Delivery as Raw,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
@@ -20,8 +20,11 @@ use lapin::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    link::{LIFE_CHECK, Link, Retry, close_channel},
-    publish, topology,
+    line::{LIFE_CHECK, Line},
+    link::{Link, Role},
+    publish,
+    retry::Retry,
+    topology,
 };
 use crate::{Delivery, Error, Lane, Message, Result, Subscription};
 
@@ -58,25 +61,35 @@ async fn fetch(link: Arc<Link>, lanes: Arc<[Lane]>) -> Result<RabbitDelivery> {
     let mut retry = Retry::new(link.options().patience);
     loop {
         match fetch_once(&link, &lanes, &mut retry).await {
-            Err(error) if error.is_retryable() => retry.pause(&link, error).await?,
-            done => return done,
+            Ok(delivery) => return Ok(delivery),
+            Err(error) => retry.pause(&link, error).await?,
         }
     }
 }
 
 async fn fetch_once(link: &Arc<Link>, lanes: &[Lane], retry: &mut Retry) -> Result<RabbitDelivery> {
+    let line = link.line(Role::Receive, "take a message").await?;
+    let fetched = fetch_on(&line, lanes, retry).await;
+    if fetched.is_err() {
+        // A queue may have been deleted: declare it again.
+        line.declared().forget();
+    }
+    fetched
+}
+
+async fn fetch_on(line: &Line, lanes: &[Lane], retry: &mut Retry) -> Result<RabbitDelivery> {
     const ACTION: &str = "take a message";
-    let channel = link.channel(ACTION).await?;
+    let channel = line.channel();
     for lane in lanes {
-        link.within(ACTION, topology::declare_lane(&channel, &lane.to_string(), &lane.pipeline)).await?;
+        topology::ensure_lane(line, ACTION, &lane.to_string(), &lane.pipeline).await?;
     }
     for lane in lanes {
         let get = channel.basic_get(lane.to_string().into(), BasicGetOptions::default());
-        if let Some(got) = link.within(ACTION, get).await? {
-            return Ok(RabbitDelivery::new(Arc::clone(link), channel, got.delivery));
+        if let Some(got) = line.step(ACTION, get).await? {
+            return Ok(RabbitDelivery::new(line.clone(), got.delivery));
         }
     }
-    link.within(ACTION, channel.basic_qos(1, BasicQosOptions::default())).await?;
+    line.step(ACTION, channel.basic_qos(1, BasicQosOptions::default())).await?;
     let mut consumers = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let consume = channel.basic_consume(
@@ -85,53 +98,52 @@ async fn fetch_once(link: &Arc<Link>, lanes: &[Lane], retry: &mut Retry) -> Resu
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        consumers.push(link.within(ACTION, consume).await?);
+        consumers.push(line.step(ACTION, consume).await?);
     }
     // The broker answers, so a later loss of the connection finds the patience whole.
-    *retry = Retry::new(link.options().patience);
-    let raw = first_of(link, &channel, &mut consumers).await?;
-    let delivery = RabbitDelivery::new(Arc::clone(link), channel.clone(), raw);
-    return_the_rest(link, &channel, consumers).await?;
+    *retry = Retry::new(line.link().options().patience);
+    let raw = first_of(line, &mut consumers).await?;
+    let delivery = RabbitDelivery::new(line.clone(), raw);
+    return_the_rest(line, consumers).await?;
     Ok(delivery)
 }
 
-async fn first_of(link: &Link, channel: &Channel, consumers: &mut [Consumer]) -> Result<Raw> {
+async fn first_of(line: &Line, consumers: &mut [Consumer]) -> Result<Raw> {
     const ACTION: &str = "wait for a message";
-    // Each stream ends with an error: an end means that the broker took the queue away.
-    let mut arrivals = stream::select_all(consumers.iter_mut());
+    // A stream that ends, while others go on: the broker cancelled its consumer, because the queue was deleted.
+    let marked = consumers.iter_mut().map(|consumer| consumer.map(Some).chain(stream::iter([None])));
+    let mut arrivals = stream::select_all(marked);
     loop {
         tokio::select! {
-            arrival = arrivals.next() => match arrival {
+            biased;
+            arrival = arrivals.next() => match arrival.flatten() {
                 Some(Ok(raw)) => return Ok(raw),
-                Some(Err(source)) => return Err(link.classify(ACTION, source)),
-                None => return Err(lost(link, ACTION)),
+                Some(Err(source)) => return Err(line.link().dialer().classify(ACTION, source)),
+                None => return Err(line.lost_error(ACTION)),
             },
+            () = line.lost() => return Err(line.lost_error(ACTION)),
+            () = line.link().closed() => return Err(Error::Closed),
             () = tokio::time::sleep(LIFE_CHECK) => {
-                if !channel.status().connected() {
-                    return Err(lost(link, ACTION));
+                if !line.is_alive() {
+                    return Err(line.lost_error(ACTION));
                 }
             }
-            () = link.closed() => return Err(Error::Closed),
         }
     }
 }
 
-fn lost(link: &Link, action: &'static str) -> Error {
-    let source = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the broker ended the channel");
-    link.classify(action, source.into())
-}
-
 /// Ends the consumers and gives back what they got beside the first message.
-async fn return_the_rest(link: &Link, channel: &Channel, consumers: Vec<Consumer>) -> Result<()> {
+async fn return_the_rest(line: &Line, consumers: Vec<Consumer>) -> Result<()> {
     const ACTION: &str = "stop waiting for messages";
     for consumer in &consumers {
-        link.within(ACTION, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
+        let cancel = line.channel().basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        line.step(ACTION, cancel).await?;
     }
     for mut consumer in consumers {
         // After the cancellation the stream holds what had arrived, and then ends.
-        while let Ok(Some(Ok(extra))) = tokio::time::timeout(link.options().answer, consumer.next()).await {
+        while let Some(extra) = line.step(ACTION, consumer.next().map(Option::transpose)).await? {
             let nack = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            link.within(ACTION, extra.acker.nack(nack)).await?;
+            line.step(ACTION, extra.acker.nack(nack)).await?;
         }
     }
     Ok(())
@@ -140,16 +152,15 @@ async fn return_the_rest(link: &Link, channel: &Channel, consumers: Vec<Consumer
 /// Dropping it closes its channel, and the broker gives the message to someone else.
 #[derive(Debug)]
 pub(super) struct RabbitDelivery {
-    link: Arc<Link>,
-    channel: Channel,
+    line: Line,
     raw: Raw,
     message: Message,
 }
 
 impl RabbitDelivery {
-    fn new(link: Arc<Link>, channel: Channel, mut raw: Raw) -> Self {
+    fn new(line: Line, mut raw: Raw) -> Self {
         let message = publish::message(&mut raw);
-        Self { link, channel, raw, message }
+        Self { line, raw, message }
     }
 
     /// Closing the channel makes the broker answer, after it has handled what came before: an acknowledgement itself
@@ -157,13 +168,13 @@ impl RabbitDelivery {
     async fn settle(&self, answer: impl Future<Output = lapin::Result<bool>>) -> bool {
         let settle = async {
             let answered = answer.await?;
-            close_channel(&self.channel).await?;
+            self.line.close_channel().await?;
             Ok(answered)
         };
-        match self.link.within("answer a delivery", settle).await {
+        match self.line.step("answer a delivery", settle).await {
             Ok(answered) => answered,
             Err(error) => {
-                tracing::debug!(%error, message = self.message.id, "a delivery is no longer ours");
+                tracing::info!(%error, message = self.message.id, "a delivery is no longer ours");
                 false
             }
         }

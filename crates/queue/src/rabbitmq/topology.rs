@@ -2,17 +2,25 @@
 //!
 //! Settings cannot change once a queue exists, so only what never changes stands here.
 
+use std::time::Duration;
+
 use lapin::{
     Channel, ExchangeKind, Result,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions},
     types::{AMQPValue, FieldTable},
 };
 
+use super::line::Line;
 use crate::EVENT_CAPACITY;
 
 /// The last net under a message that kills whoever takes it; workers count real attempts themselves.
 /// Generous, because brokers before 4.3 count voluntary returns too.
 const DELIVERY_LIMIT: i64 = 100;
+
+/// How long a delivery of a lane may stay unanswered before the broker gives it to another. Lost supervisors are noticed
+/// sooner, by their connections; this catches one that lives and forgot. Brokers before 3.12 ignore it and use their own
+/// `consumer_timeout`, for all queues alike.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_hours(2);
 
 pub(super) fn dead_exchange(pipeline: &str) -> String {
     format!("metad2a.{pipeline}.dead")
@@ -38,6 +46,20 @@ pub(super) fn leader_name_queue(pipeline: &str) -> String {
     format!("metad2a.{pipeline}.leader-name")
 }
 
+/// Declares a lane once on each connection: four questions before each message would cost more than the message.
+pub(super) async fn ensure_lane(
+    line: &Line,
+    action: &'static str,
+    lane: &str,
+    pipeline: &str,
+) -> crate::Result<()> {
+    if !line.declared().contains(lane) {
+        line.step(action, declare_lane(line.channel(), lane, pipeline)).await?;
+        line.declared().add(lane);
+    }
+    Ok(())
+}
+
 /// Declares a lane and where its dead letters go. Returns how many messages wait in it.
 pub(super) async fn declare_lane(channel: &Channel, lane: &str, pipeline: &str) -> Result<u64> {
     declare_dead_letters(channel, pipeline).await?;
@@ -48,6 +70,7 @@ pub(super) async fn declare_lane(channel: &Channel, lane: &str, pipeline: &str) 
         ("x-dead-letter-strategy", text("at-least-once")),
         // At-least-once needs it: with `drop-head` the broker silently falls back to at-most-once.
         ("x-overflow", text("reject-publish")),
+        ("x-consumer-timeout", AMQPValue::LongLongInt(ANSWER_LIMIT.as_millis() as i64)),
     ]);
     declare_queue(channel, lane, arguments).await
 }

@@ -3,21 +3,16 @@
 //! The client library keeps the version to itself; a short conversation of our own reads it from the first frame
 //! that a broker sends.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, time::Duration};
 
 use lapin::{
     protocol::{self, AMQPClass, connection::AMQPMethod},
     types::AMQPValue,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::link::Link;
+use super::topology::ANSWER_LIMIT;
 use crate::Redacted;
-
-const DEFAULT_PORT: u16 = 5672;
 
 /// Product and version as the broker names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,36 +35,22 @@ impl BrokerVersion {
     }
 }
 
-/// `None` where the broker is reached by TLS only, or answers in an unknown way: the version is good to know, no need.
-pub(super) async fn read(link: &Link) -> Option<BrokerVersion> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let url = link.url();
-    if url.scheme() != "amqp" {
-        return None;
-    }
-    let address = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(DEFAULT_PORT));
-    match tokio::time::timeout(PATIENCE, ask(address)).await {
-        Ok(Ok(version)) => version,
-        Ok(Err(_)) | Err(_) => None,
-    }
-}
-
-async fn ask(address: (String, u16)) -> io::Result<Option<BrokerVersion>> {
+/// Asks on a fresh stream. Any answer that is not a broker's first frame gives nothing.
+pub(super) async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<BrokerVersion> {
     /// Type, channel and size of a frame.
     const HEADER: usize = 7;
     /// A first frame is about 500 bytes.
     const LARGEST: usize = 64 * 1024;
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"AMQP\0\0\x09\x01").await?;
+    stream.write_all(b"AMQP\0\0\x09\x01").await.ok()?;
     let mut header = [0; HEADER];
-    stream.read_exact(&mut header).await?;
+    stream.read_exact(&mut header).await.ok()?;
     let size = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
     if size > LARGEST {
-        return Ok(None);
+        return None;
     }
     let mut payload = vec![0; size];
-    stream.read_exact(&mut payload).await?;
-    Ok(version_in(&payload))
+    stream.read_exact(&mut payload).await.ok()?;
+    version_in(&payload)
 }
 
 fn version_in(payload: &[u8]) -> Option<BrokerVersion> {
@@ -83,22 +64,58 @@ fn version_in(payload: &[u8]) -> Option<BrokerVersion> {
     Some(BrokerVersion { product: text("product")?, version: text("version")? })
 }
 
-/// Logs the broker and what it lacks.
-pub(super) fn tell(version: Option<&BrokerVersion>, broker: &Redacted) {
-    let Some(version) = version else {
-        tracing::info!(%broker, "connected; the broker's version is unknown");
+/// What the broker lacks, in an operator's words, and how long it lets a delivery stay unanswered unless its operator
+/// chose otherwise.
+#[derive(Debug, PartialEq, Eq)]
+struct Abilities {
+    off: Vec<&'static str>,
+    answer_limit: Option<Duration>,
+}
+
+/// Settings that a broker does not know are accepted in silence, so this is the only place that tells.
+fn abilities((major, minor): (u32, u32)) -> Abilities {
+    const DEFAULT_LIMIT: Duration = Duration::from_mins(30);
+    let version = (major, minor);
+    let mut off = Vec::new();
+    if version < (3, 10) {
+        off.push("dead letters that survive a crash (3.10)");
+    }
+    if version < (3, 12) {
+        off.push("a time limit for answers per queue (3.12), `consumer_timeout` holds instead");
+    }
+    if version < (4, 3) {
+        off.push("giving back without counting towards the delivery limit (4.3)");
+    }
+    let answer_limit = if version < (3, 8) {
+        None
+    } else if version < (3, 12) {
+        Some(DEFAULT_LIMIT)
+    } else {
+        Some(ANSWER_LIMIT)
+    };
+    Abilities { off, answer_limit }
+}
+
+/// Logs the broker and what it lacks, and warns where slices may be too long for it.
+pub(super) fn tell(version: Option<&BrokerVersion>, broker: &Redacted, longest_slice: Duration) {
+    let numbers = version.and_then(|version| (version.product == "RabbitMQ").then(|| version.numbers())?);
+    let (Some(version), Some(numbers)) = (version, numbers) else {
+        let version = version.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        tracing::warn!(%broker, version, "no known broker: what it lacks is not known either");
         return;
     };
-    tracing::info!(%broker, %version, "connected");
-    match version.numbers() {
-        Some(numbers) if numbers < (3, 10) => {
-            tracing::warn!(%version, "older than 3.10: dead letters may be lost, upgrade the broker");
-        }
-        Some(numbers) if numbers < (3, 12) => tracing::info!(
+    let Abilities { off, answer_limit } = abilities(numbers);
+    tracing::info!(%broker, %version, off = off.join("; "), "the broker's version");
+    if let Some(limit) = answer_limit
+        && limit < longest_slice
+    {
+        tracing::warn!(
             %version,
-            "older than 3.12: the time for an acknowledgement is the broker's own setting `consumer_timeout`, 30 minutes by default"
-        ),
-        _ => {}
+            longest_slice_seconds = longest_slice.as_secs(),
+            answer_limit_seconds = limit.as_secs(),
+            "unless its `consumer_timeout` was raised, the broker takes tasks away before their slices end; \
+             shorten the slices, or raise it"
+        );
     }
 }
 
@@ -113,6 +130,16 @@ mod tests {
         assert_eq!(numbers("3.10.8"), Some((3, 10)));
         assert_eq!(numbers("4.3.0-rc.1"), Some((4, 3)));
         assert_eq!(numbers("unknown"), None);
+    }
+
+    #[test]
+    fn a_newer_broker_lacks_less_and_ours_is_the_limit_for_answers_from_3_12() {
+        let lacks = |version| abilities(version).off.len();
+        assert_eq!([(3, 9), (3, 10), (3, 12), (4, 0), (4, 3)].map(lacks), [3, 2, 1, 1, 0]);
+        let limit = |version| abilities(version).answer_limit;
+        assert_eq!(limit((3, 10)), Some(Duration::from_mins(30)));
+        assert_eq!(limit((4, 0)), Some(ANSWER_LIMIT));
+        assert_eq!(limit((3, 7)), None);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) fn fresh(name: &str) -> String {
 }
 
 pub(crate) fn fresh_lane() -> Lane {
-    Lane::new(fresh("test"), Class::Gpu, Urgency::Normal)
+    Lane::new(fresh("test"), "d1", Class::Gpu, Urgency::Normal)
 }
 
 /// A test that hangs fails instead. Generous, for a busy machine; no test measures time.

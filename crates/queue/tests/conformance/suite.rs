@@ -236,13 +236,17 @@ pub(crate) async fn lanes_are_separate(site: &impl Site) {
     let (queue, lane) = (site.connect().await, fresh_lane());
     let cpu = Lane { class: Class::Cpu, ..lane.clone() };
     let elsewhere = Lane { pipeline: fresh("other"), ..lane.clone() };
+    // Another build of the same pipeline.
+    let newer = Lane { dialect: "d2".into(), ..lane.clone() };
     queue.publish(&lane, &numbered(1)).await.unwrap();
     assert_eq!(queue.ready(&cpu).await.unwrap(), 0);
     assert_eq!(queue.purge(&elsewhere).await.unwrap(), 0);
     queue.publish(&cpu, &[Message::new("cpu", [])]).await.unwrap();
     queue.publish(&elsewhere, &[Message::new("elsewhere", [])]).await.unwrap();
+    queue.publish(&newer, &[Message::new("newer", [])]).await.unwrap();
     assert_eq!(id(&*take(&queue, &cpu).await), "cpu");
     assert_eq!(id(&*take(&queue, &elsewhere).await), "elsewhere");
+    assert_eq!(id(&*take(&queue, &newer).await), "newer");
     assert_eq!(id(&*take(&queue, &lane).await), "task-000");
 }
 
@@ -387,7 +391,7 @@ pub(crate) async fn a_closed_queue_says_so(site: &impl Site) {
 
 pub(crate) async fn names_that_cannot_be_queues_are_refused(site: &impl Site) {
     let queue = site.connect().await;
-    let bad = Lane::new("a.b", Class::Gpu, Urgency::High);
+    let bad = Lane::new("a.b", "d1", Class::Gpu, Urgency::High);
     let refused =
         |result: Result<(), Error>| assert!(matches!(result, Err(Error::PipelineName { .. })), "{result:?}");
     refused(queue.publish(&bad, &[]).await);
