@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -15,8 +14,10 @@ use serde::de::DeserializeOwned;
 use crate::content::CONCURRENT_REQUESTS;
 use crate::error::is_transient;
 use crate::{Error, Result, random_id};
+use pauses::Pauses;
 
 mod location;
+mod pauses;
 mod probe;
 mod staged;
 
@@ -63,46 +64,8 @@ pub struct Store {
     access: Access,
 }
 
-/// Attempts to settle one conditional write, with pauses that double: 25 s in all, as long as a server may restart.
-const PUT_ATTEMPTS: u32 = 9;
 /// What every object store lists in one request.
 const LISTED_AT_ONCE: usize = 1_000;
-/// The pause after the first attempt.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a listing that broke off is tried again. Few: in an outage, each attempt lasts most of a minute.
-const LIST_AGAIN: u32 = 3;
-
-/// The pauses between the attempts at one request.
-struct Pauses {
-    taken: u32,
-}
-
-impl Pauses {
-    fn new() -> Self {
-        Self { taken: 0 }
-    }
-
-    fn are_left(&self) -> bool {
-        self.taken + 1 < PUT_ATTEMPTS
-    }
-
-    async fn next(&mut self) {
-        tokio::time::sleep(FIRST_PAUSE * (1 << self.taken)).await;
-        self.taken += 1;
-    }
-
-    /// Pauses where a listing is worth another attempt, and returns the error where it is not. The object store repeats
-    /// requests that fail, but not those whose answer breaks off.
-    async fn before_listing_again(&mut self, folder: &str, error: object_store::Error) -> Result<()> {
-        if !is_transient(&error) || self.taken == LIST_AGAIN {
-            return Err(storage("list", folder, error));
-        }
-        tracing::warn!(folder, %error, "a listing broke off; trying again");
-        self.next().await;
-        Ok(())
-    }
-}
 
 impl Store {
     /// Opens the database at a URL: `file:PATH`, `s3://BUCKET/PREFIX`, `gs://…`, `az://…`, or `memory:NAME`.
@@ -189,7 +152,7 @@ impl Store {
                 Err(error) => return Err(storage("create", path, error)),
             }
             if !pauses.are_left() {
-                return Err(Error::Unsettled { path: path.to_owned(), attempts: PUT_ATTEMPTS });
+                return Err(Error::Unsettled { path: path.to_owned(), attempts: Pauses::ATTEMPTS });
             }
             pauses.next().await;
         }

@@ -6,7 +6,8 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult};
 use serde::{Deserialize, Serialize};
 
 use crate::error::is_transient;
-use crate::store::{Access, Pauses, Put, Store};
+use crate::store::pauses::Pauses;
+use crate::store::{Access, Put, Store};
 use crate::{Error, Result, random_id};
 
 /// Raised when a program that knows only the old layout would do harm.
