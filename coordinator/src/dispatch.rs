@@ -2,7 +2,7 @@
 //!
 //! A broker cannot be asked what is in flight, so the leader remembers what it has published and keeps only a window
 //! of it in the queue: a few tasks for each worker that was heard of. A remembered task is not published again, unless
-//! a deadline of its own has passed. Events tell what is finished; for those that were lost, a task in flight is
+//! a deadline of its own has passed or it was lost: no worker has told of it for long, though none waits. Events tell what is finished; for those that were lost, a task in flight is
 //! looked up now and then, the longer it has been out the more rarely, and never more than a few at a time.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -45,6 +45,8 @@ struct InFlight {
     kind: Kind,
     first: Instant,
     last: Instant,
+    /// When it was published or a worker last told of it.
+    heard: Instant,
     /// When it is looked up next.
     look: Instant,
 }
@@ -61,7 +63,15 @@ impl Dispatch {
     pub(crate) fn is_alive(&mut self, id: &str, now: Instant) {
         if let Some(task) = self.in_flight.get_mut(id) {
             task.look = task.look.max(now + pause(now - task.last));
+            task.heard = now;
         }
+    }
+
+    /// The tasks of which nothing was heard for so long. Workers tell of a task before that, so if none waits in the
+    /// queue, these were lost there.
+    pub(crate) fn silent(&self, after: Duration, now: Instant) -> Vec<String> {
+        let silent = self.in_flight.iter().filter(|(_, task)| now - task.heard > after);
+        silent.map(|(id, _)| id.clone()).collect()
     }
 
     /// Hears that the tasks of these places may be others: forgets those that are no longer open.
@@ -98,7 +108,7 @@ impl Dispatch {
                 }
                 let kind = task.kind();
                 let look = now + FIRST_LOOK;
-                self.in_flight.insert(id.clone(), InFlight { place, kind, first: now, last: now, look });
+                self.in_flight.insert(id.clone(), InFlight { place, kind, first: now, last: now, heard: now, look });
                 self.at.entry(place).or_default().push(id.clone());
                 picked.push((id, task));
             }
@@ -116,10 +126,11 @@ impl Dispatch {
     pub(crate) fn was_repeated(&mut self, id: &str, now: Instant) {
         if let Some(task) = self.in_flight.get_mut(id) {
             task.last = now;
+            task.heard = now;
         }
     }
 
-    /// Forgets a task that could not be published.
+    /// Forgets a task that could not be published, or was lost.
     pub(crate) fn forget(&mut self, id: &str) {
         let Some(InFlight { place, .. }) = self.in_flight.remove(id) else { return };
         if let Some(ids) = self.at.get_mut(&place) {
@@ -275,6 +286,19 @@ mod tests {
         }
         assert_eq!(looks.len(), 2_000, "each is looked up");
         assert!(looks.values().all(|count| (5..20).contains(count)), "some 5 to 20 times in an hour");
+    }
+
+    #[test]
+    fn a_task_is_silent_when_nobody_has_told_of_it_since_it_was_published() {
+        let (mut dispatch, open) = dispatch(3);
+        let (start, long) = (Instant::now(), Duration::from_mins(10));
+        dispatch.next(&open, start);
+        let later = start + long;
+        assert!(dispatch.silent(long, later).is_empty());
+        dispatch.is_alive(&task(0).id(), later);
+        dispatch.was_repeated(&task(1).id(), later);
+        assert_eq!(dispatch.silent(long, later + Duration::from_secs(1)), [task(2).id()]);
+        assert_eq!(dispatch.silent(long, later + 2 * long).len(), 3);
     }
 
     #[test]

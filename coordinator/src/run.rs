@@ -36,6 +36,8 @@ use crate::work::{Found, Work, look_up};
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// Events taken in before the next plan, where many wait.
 const EVENTS_AT_ONCE: usize = 256;
+/// What a worker's last word may be late by.
+const LATENESS: Duration = Duration::from_secs(20);
 /// Requests to the store at a time.
 const CONCURRENT_REQUESTS: usize = 16;
 
@@ -187,6 +189,31 @@ impl Leader {
         Ok(sent)
     }
 
+    /// Forgets, so that they are published again, the tasks that neither wait nor are worked on. A broker that lost
+    /// its disk has lost them, or it set them aside as given out too often.
+    async fn forget_the_lost(&mut self) {
+        // Workers end what makes no progress for its patience, so the living are heard of before.
+        let after = 2 * Duration::from_secs(self.delivery.patience_seconds) + LATENESS;
+        let silent = self.dispatch.silent(after, Instant::now());
+        if silent.is_empty() || !self.is_nothing_waiting().await {
+            return;
+        }
+        for id in silent {
+            tracing::warn!(task = %id, ?after, "a task was lost: nobody tells of it and none waits; it is published again");
+            self.dispatch.forget(&id);
+        }
+    }
+
+    /// `false` also where the queue does not say.
+    async fn is_nothing_waiting(&self) -> bool {
+        for lane in self.delivery.lanes() {
+            if !matches!(self.queue.ready(&lane).await, Ok(0)) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits for news, and tells what the store turned out to hold.
     pub(crate) async fn hear(&mut self, work: &mut impl Work) -> anyhow::Result<()> {
         let mut asked: Vec<(String, String)> = Vec::new();
@@ -200,6 +227,7 @@ impl Leader {
                 }
             }
             News::TimeToLook => {
+                self.forget_the_lost().await;
                 let due = self.dispatch.due(Instant::now());
                 asked.extend(due.into_iter().map(|(id, kind)| (kind.name().to_owned(), id)));
             }
