@@ -108,7 +108,8 @@ impl Dispatch {
                 }
                 let kind = task.kind();
                 let look = now + FIRST_LOOK;
-                self.in_flight.insert(id.clone(), InFlight { place, kind, first: now, last: now, heard: now, look });
+                self.in_flight
+                    .insert(id.clone(), InFlight { place, kind, first: now, last: now, heard: now, look });
                 self.at.entry(place).or_default().push(id.clone());
                 picked.push((id, task));
             }

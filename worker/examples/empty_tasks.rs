@@ -75,7 +75,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let url = arguments.store.clone().unwrap_or(local);
     let store = Store::open(&url, Access::ReadWrite).await?;
     let queue = metad2a_queue::open(&arguments.queue).await?;
-    let lane = Lane::new(PIPELINE, Class::Gpu, Urgency::Normal);
+    let lane = Lane::new(PIPELINE, metad2a_pipeline::envelope::dialect(), Class::Gpu, Urgency::Normal);
     queue.purge(&lane).await?;
 
     let messages = (0..arguments.tasks).map(message).collect::<anyhow::Result<Vec<Message>>>()?;

@@ -80,7 +80,7 @@ async fn finished(
     let store = Store::open("memory:", Access::ReadWrite).await.unwrap();
     let task = envelope(3);
     let id = task.task.id();
-    let lane = Lane::new(pipeline, Class::Gpu, Urgency::Normal);
+    let lane = Lane::new(pipeline, dialect(), Class::Gpu, Urgency::Normal);
     while queue.publish(&lane, &[Message::new(id.clone(), task.encode())]).await.is_err() {}
     let done = Arc::new(std::sync::Mutex::new(Vec::new()));
     let slow = || Slow { store: store.clone(), slices, each, job: None, done: done.clone() };
@@ -176,12 +176,12 @@ async fn a_task_longer_than_the_brokers_patience_is_done_in_slices_and_no_delive
     let (done, marker) = finished(queue.clone(), "sliced", 1, slices, each).await;
     assert_eq!(done, (0..slices).collect::<Vec<_>>(), "every slice once");
     assert!(marker.seconds > HASTE.as_secs_f64() * 3.0, "{}", marker.seconds);
-    assert_eq!(queue.ready(&Lane::new("sliced", Class::Gpu, Urgency::Normal)).await.unwrap(), 0);
-    assert_eq!(queue.ready(&Lane::new("sliced", Class::Gpu, Urgency::High)).await.unwrap(), 0);
+    assert_eq!(queue.ready(&Lane::new("sliced", dialect(), Class::Gpu, Urgency::Normal)).await.unwrap(), 0);
+    assert_eq!(queue.ready(&Lane::new("sliced", dialect(), Class::Gpu, Urgency::High)).await.unwrap(), 0);
     assert_eq!(broker.given_up(), 0);
 
     // The broker means it: what is held longer is taken away, which is what the slices are for.
-    let lane = Lane::new("whole", Class::Gpu, Urgency::Normal);
+    let lane = Lane::new("whole", dialect(), Class::Gpu, Urgency::Normal);
     queue.publish(&lane, &[Message::new("whole", *b"{}")]).await.unwrap();
     let held: Box<dyn Delivery> = queue.subscribe(&[lane]).await.unwrap().take().await.unwrap();
     let seen = async {
