@@ -14,7 +14,8 @@
 //!
 //! Whatever goes wrong between two arrows, the message is still unacknowledged and comes again.
 
-use std::pin::pin;
+mod attempt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,22 +28,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::attempts::{Before, Failure};
-use crate::protocol::{Finished, Job, Paused};
+use self::attempt::Ended;
+use crate::attempts::Before;
+use crate::protocol::Job;
 use crate::slices;
 use crate::supervisor::Patience;
-use crate::supervisor::child::{Compute, Ready, Signal};
+use crate::supervisor::child::{Compute, Ready};
 use crate::supervisor::desk::{Desk, TaskName, acknowledge, give_back};
 use crate::supervisor::shift::Shift;
 
-/// Progress is a hint for people: more often than this is noise on the broker.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A compute process that does not get ready so many times in a row never will.
 const MOST_FAILED_STARTS: u32 = 5;
-/// A machine that goes down tells all processes at once; the compute process may be the first to obey.
-const STOP_MAY_FOLLOW: Duration = Duration::from_millis(500);
 
 pub(super) struct Slot<C> {
     desk: Desk,
@@ -52,18 +50,6 @@ pub(super) struct Slot<C> {
     shift: Arc<Shift>,
     patience: Patience,
     stop: CancellationToken,
-}
-
-/// How the work on one message ended.
-enum Ended {
-    Finished(Box<Finished>),
-    Paused(Box<Paused>),
-    Failed(Failure),
-    /// The store could not be reached, for this reason.
-    Interrupted(String),
-    /// Decided or done elsewhere in the meantime.
-    Obsolete(&'static str),
-    Stopped,
 }
 
 impl<C: Compute> Slot<C> {
@@ -304,89 +290,6 @@ impl<C: Compute> Slot<C> {
             Ended::Stopped => {
                 give_back(delivery, &task).await;
                 Ok(())
-            }
-        }
-    }
-
-    /// Has the task worked on until its slice ends in whatever way. Except after [`Ended::Finished`], [`Ended::Paused`]
-    /// and a reported failure, the process is gone.
-    async fn attempt(&mut self, task: &TaskName, job: &Job) -> anyhow::Result<Ended> {
-        self.compute.start(job).await?;
-        let patience = Duration::from_secs(job.envelope.patience_seconds.max(1));
-        let mut last_emitted: Option<Instant> = None;
-        let mut deadline = Instant::now() + patience;
-        // After a stop: when waiting for the checkpoint ends.
-        let mut late: Option<Instant> = None;
-        self.notices.mark_unchanged();
-        loop {
-            let stop = self.stop.clone();
-            let signal = {
-                let timer = pin!(tokio::time::sleep_until(late.map_or(deadline, |late| late.min(deadline))));
-                tokio::select! {
-                    // A stop has precedence over a process that died of the same signal.
-                    biased;
-                    () = stop.cancelled(), if late.is_none() => {
-                        late = Some(Instant::now() + self.patience.for_checkpoint());
-                        self.compute.pause().await;
-                        continue;
-                    }
-                    signal = self.compute.signal() => Some(signal),
-                    () = timer => None,
-                    Ok(()) = self.notices.changed() => {
-                        if let Before::Skip(why) = self.desk.standing(task).await? {
-                            self.compute.kill().await;
-                            return Ok(Ended::Obsolete(why));
-                        }
-                        continue;
-                    }
-                }
-            };
-            match signal {
-                Some(Signal::Progress { done, total }) => {
-                    deadline = Instant::now() + patience;
-                    if last_emitted.is_none_or(|emitted| emitted.elapsed() >= PROGRESS_EVERY) {
-                        last_emitted = Some(Instant::now());
-                        let (task, worker) = (task.id.clone(), self.desk.name.clone());
-                        self.desk.emitter.emit(&Event::Progress { task, worker, done, total });
-                    }
-                }
-                Some(Signal::Finished(finished)) => return Ok(Ended::Finished(finished)),
-                Some(Signal::Paused(paused)) => return Ok(Ended::Paused(paused)),
-                Some(Signal::Failed { reason, permanent }) => {
-                    // A machine that goes down takes networks and disks along, which is nobody's fault.
-                    if late.is_some() && !permanent {
-                        tracing::info!(
-                            slot = self.desk.name,
-                            task = task.id,
-                            "failed while stopping: {reason}"
-                        );
-                        return Ok(Ended::Stopped);
-                    }
-                    return Ok(Ended::Failed(Failure::Reported { reason, permanent }));
-                }
-                Some(Signal::Interrupted { reason }) => return Ok(Ended::Interrupted(reason)),
-                Some(Signal::Died { how, last_lines }) => {
-                    if late.is_some() || tokio::time::timeout(STOP_MAY_FOLLOW, stop.cancelled()).await.is_ok()
-                    {
-                        return Ok(Ended::Stopped);
-                    }
-                    return Ok(Ended::Failed(Failure::Died { how, last_lines }));
-                }
-                None => {
-                    let last_lines = self.compute.kill().await;
-                    if late.is_some() {
-                        tracing::warn!(
-                            slot = self.desk.name,
-                            task = task.id,
-                            kind = task.kind,
-                            waited = ?self.patience.for_checkpoint(),
-                            "this slot was late: it has no checkpoint, and its process is killed"
-                        );
-                        return Ok(Ended::Stopped);
-                    }
-                    let seconds = patience.as_secs();
-                    return Ok(Ended::Failed(Failure::Stalled { seconds, last_lines }));
-                }
             }
         }
     }
