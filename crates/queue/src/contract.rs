@@ -45,6 +45,9 @@ pub trait Queue: Debug + Send + Sync {
     /// Becomes the leader of the pipeline, or learns who is. `holder` is a name for people: host, process, start.
     async fn lead(&self, pipeline: &str, holder: &str) -> Result<Leadership>;
 
+    /// The name that the pipeline's present leader gave, or none where nobody leads. Disturbs no leadership.
+    async fn leader(&self, pipeline: &str) -> Result<Option<String>>;
+
     /// Gives back everything that this connection took, and ends its leaderships. Calls afterwards return
     /// [`Error::Closed`](crate::Error::Closed). A program must call this before it ends: without it, messages
     /// come back only when the lease ends or the broker notices.

@@ -196,6 +196,11 @@ impl Queue for MemoryQueue {
         })
     }
 
+    async fn leader(&self, pipeline: &str) -> Result<Option<String>> {
+        Lane::check_pipeline(pipeline)?;
+        self.connection.with(|state| state.leader(pipeline))
+    }
+
     async fn close(&self) -> Result<()> {
         self.connection.close();
         Ok(())

@@ -188,6 +188,11 @@ impl Queue for RabbitQueue {
         leader::lead(&self.link, pipeline, holder).await
     }
 
+    async fn leader(&self, pipeline: &str) -> Result<Option<String>> {
+        Lane::check_pipeline(pipeline)?;
+        leader::present(&self.link, pipeline).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.link.close().await;
         Ok(())

@@ -142,6 +142,11 @@ impl Queue for SqliteQueue {
         self.leaders.lead(pipeline, holder).await
     }
 
+    async fn leader(&self, pipeline: &str) -> Result<Option<String>> {
+        Lane::check_pipeline(pipeline)?;
+        self.leaders.present(pipeline).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.leaders.close();
         self.database.close().await;

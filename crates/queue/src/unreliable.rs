@@ -176,6 +176,10 @@ impl Queue for UnreliableQueue {
         self.inner.lead(pipeline, holder).await
     }
 
+    async fn leader(&self, pipeline: &str) -> Result<Option<String>> {
+        self.inner.leader(pipeline).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }

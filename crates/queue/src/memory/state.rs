@@ -151,6 +151,10 @@ impl State {
         Ok(term)
     }
 
+    pub(super) fn leader(&self, pipeline: &str) -> Option<String> {
+        self.leaders.get(pipeline).map(|leader| leader.holder.clone())
+    }
+
     pub(super) fn leads(&self, pipeline: &str, term: u64) -> bool {
         self.leaders.get(pipeline).is_some_and(|leader| leader.term == term)
     }

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{LeaderGuard, Leadership, Result, leadership::Hold};
 
+const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 
 pub(super) async fn lead(link: &Arc<Link>, pipeline: &str, holder: &str) -> Result<Leadership> {
@@ -32,6 +33,24 @@ pub(super) async fn lead(link: &Arc<Link>, pipeline: &str, holder: &str) -> Resu
         ended.send_replace(true);
     });
     Ok(Leadership::Held(LeaderGuard::new(RabbitHold { stop, lost })))
+}
+
+/// The name of the leader, if the broker says that a connection has its queue.
+pub(super) async fn present(link: &Link, pipeline: &str) -> Result<Option<String>> {
+    let look = |channel: lapin::Channel| async move {
+        match topology::look_for_leader(&channel, pipeline).await {
+            Ok(()) => Ok(true),
+            Err(error) => match reply_code(&error) {
+                Some(RESOURCE_LOCKED) => Ok(true),
+                Some(NOT_FOUND) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    };
+    if link.converse("look who leads", look).await? {
+        return present_leader(link, pipeline).await.map(Some);
+    }
+    Ok(None)
 }
 
 /// The connection that leads now, or nothing if another one leads.

@@ -116,6 +116,13 @@ pub(super) async fn declare_leader(channel: &Channel, pipeline: &str) -> Result<
     Ok(())
 }
 
+/// Declares nothing. Fails with the reason why the queue is not ours: there is none, or another connection has it.
+pub(super) async fn look_for_leader(channel: &Channel, pipeline: &str) -> Result<()> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(leader_queue(pipeline).into(), options, FieldTable::default()).await?;
+    Ok(())
+}
+
 /// Holds one message: the name of the newest leader.
 pub(super) async fn declare_leader_name(channel: &Channel, pipeline: &str) -> Result<()> {
     let arguments = table([("x-max-length", AMQPValue::LongLongInt(1)), ("x-overflow", text("drop-head"))]);

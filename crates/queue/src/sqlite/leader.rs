@@ -9,12 +9,17 @@ use std::{
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{Error, LeaderGuard, Leadership, Result, leadership::Hold};
+
+/// Somebody who only looks who leads shares the lock for some microseconds; a candidate outwaits that.
+const LOOKS_OUTWAITED: u32 = 3;
+const LOOK_LASTS: Duration = Duration::from_millis(10);
 
 /// The leaderships of one connection.
 #[derive(Debug)]
@@ -38,9 +43,7 @@ impl Leaders {
         if *self.held.closed.borrow() {
             return Err(Error::Closed);
         }
-        let mut path = self.database.clone().into_os_string();
-        path.push(format!(".{pipeline}.leader"));
-        let (path, name) = (PathBuf::from(path), holder.to_owned());
+        let (path, name) = (self.path(pipeline), holder.to_owned());
         let lock = tokio::task::spawn_blocking(move || {
             lock(&path, &name).map_err(|source| Error::File { action: "lock", path, source })
         });
@@ -52,6 +55,24 @@ impl Leaders {
                 Ok(Leadership::Held(LeaderGuard::new(hold)))
             }
         }
+    }
+
+    /// The name of the one who leads now.
+    pub(super) async fn present(&self, pipeline: &str) -> Result<Option<String>> {
+        if *self.held.closed.borrow() {
+            return Err(Error::Closed);
+        }
+        let path = self.path(pipeline);
+        let look = tokio::task::spawn_blocking(move || {
+            look(&path).map_err(|source| Error::File { action: "read", path, source })
+        });
+        look.await.map_err(|_| Error::Closed)?
+    }
+
+    fn path(&self, pipeline: &str) -> PathBuf {
+        let mut path = self.database.clone().into_os_string();
+        path.push(format!(".{pipeline}.leader"));
+        PathBuf::from(path)
     }
 
     /// Dropping the files unlocks them.
@@ -74,7 +95,15 @@ enum Lock {
 
 fn lock(path: &Path, holder: &str) -> io::Result<Lock> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match file.try_lock() {
+    let mut answer = file.try_lock();
+    for _ in 0..LOOKS_OUTWAITED {
+        if !matches!(answer, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOOK_LASTS);
+        answer = file.try_lock();
+    }
+    match answer {
         Ok(()) => {
             file.set_len(0)?;
             file.rewind()?;
@@ -85,6 +114,24 @@ fn lock(path: &Path, holder: &str) -> io::Result<Lock> {
             let mut other = String::new();
             file.read_to_string(&mut other)?;
             Ok(Lock::Theirs(other))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Shares the lock for a moment, which only succeeds where nobody leads.
+fn look(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder)?;
+            Ok(Some(holder))
         }
         Err(TryLockError::Error(error)) => Err(error),
     }

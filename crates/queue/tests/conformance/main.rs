@@ -59,6 +59,7 @@ macro_rules! conformance_of {
                 events_wait_for_their_reader,
                 a_cancelled_read_loses_no_event,
                 there_is_one_leader_of_a_pipeline,
+                looking_who_leads_names_the_leader_and_disturbs_nobody,
                 closing_ends_a_leadership,
                 a_closed_queue_says_so,
                 names_that_cannot_be_queues_are_refused,

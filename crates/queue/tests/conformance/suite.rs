@@ -356,6 +356,20 @@ pub(crate) async fn there_is_one_leader_of_a_pipeline(site: &impl Site) {
     }
 }
 
+pub(crate) async fn looking_who_leads_names_the_leader_and_disturbs_nobody(site: &impl Site) {
+    let (queue, other, pipeline) = (site.connect().await, site.connect().await, fresh("lead"));
+    assert_eq!(other.leader(&pipeline).await.unwrap(), None);
+    let Leadership::Held(guard) = queue.lead(&pipeline, "host-a, process 1").await.unwrap() else {
+        panic!("a look is no leadership")
+    };
+    for connection in [&queue, &other] {
+        assert_eq!(connection.leader(&pipeline).await.unwrap().as_deref(), Some("host-a, process 1"));
+    }
+    assert_eq!(other.leader(&fresh("lead")).await.unwrap(), None);
+    guard.release().await;
+    assert_eq!(other.leader(&pipeline).await.unwrap(), None, "a name that stays behind is no leader");
+}
+
 pub(crate) async fn closing_ends_a_leadership(site: &impl Site) {
     let (queue, other, pipeline) = (site.connect().await, site.connect().await, fresh("lead"));
     let Leadership::Held(guard) = queue.lead(&pipeline, "a").await.unwrap() else {
