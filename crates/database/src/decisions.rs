@@ -83,6 +83,19 @@ impl Store {
         }
     }
 
+    /// Records a decision directly after the one of number `after`, or as the first; none where somebody else was
+    /// faster, so that the caller can look at what they decided.
+    pub async fn decide_next(
+        &self,
+        id: &str,
+        after: Option<u32>,
+        decision: &str,
+        detail: serde_json::Value,
+    ) -> Result<Option<Decision>> {
+        check_parts("decision id", id)?;
+        self.record_decision(id, after.map_or(0, |after| after + 1), decision, detail).await
+    }
+
     /// Freezes a choice: only the first caller's holds, and every other learns it.
     pub async fn decide_once(&self, id: &str, decision: &str, detail: serde_json::Value) -> Result<Decided> {
         check_parts("decision id", id)?;
@@ -125,6 +138,17 @@ impl Store {
     /// The decision that holds about every id, except where it is one of these. Their particulars, which may be
     /// large, are not kept in memory.
     pub async fn decisions_except(&self, left_out: &[&str]) -> Result<BTreeMap<String, Decision>> {
+        let found = self.newer_decisions(&mut BTreeMap::new(), left_out).await?;
+        Ok(found.into_iter().map(|decision| (decision.id.clone(), decision)).collect())
+    }
+
+    /// The decisions that hold and whose number is not the one `known` for their id, except where they are
+    /// `left_out`: one listing, and a read for each that is news. Afterwards all of them are known.
+    pub async fn newer_decisions(
+        &self,
+        known: &mut BTreeMap<String, u32>,
+        left_out: &[&str],
+    ) -> Result<Vec<Decision>> {
         let mut newest: BTreeMap<String, u32> = BTreeMap::new();
         for entry in self.list("decisions/").await? {
             if let Some((id, number)) = parse_path(&entry.path) {
@@ -132,21 +156,22 @@ impl Store {
                 *highest = number.max(*highest);
             }
         }
-        let found: Vec<(String, Option<Decision>)> = futures::stream::iter(newest)
+        newest.retain(|id, number| known.get(id) != Some(number));
+        let found: Vec<Option<Decision>> = futures::stream::iter(newest.clone())
             .map(|(id, number)| async move {
                 let path = decision_path(&id, number);
-                let Some(bytes) = self.get(&path).await? else { return Ok((id, None)) };
+                let Some(bytes) = self.get(&path).await? else { return Ok(None) };
                 let Heading { decision } = parse_json(&path, "decision", &bytes)?;
                 if left_out.contains(&decision.as_str()) {
-                    return Ok((id, None));
+                    return Ok(None);
                 }
-                let decision = parse_json(&path, "decision", &bytes)?;
-                Ok::<_, Error>((id, Some(decision)))
+                parse_json(&path, "decision", &bytes).map(Some)
             })
             .buffer_unordered(CONCURRENT_REQUESTS)
             .try_collect()
             .await?;
-        Ok(found.into_iter().filter_map(|(id, decision)| Some((id, decision?))).collect())
+        known.extend(newest);
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn record_decision(

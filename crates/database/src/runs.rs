@@ -26,6 +26,31 @@ impl Store {
         self.put_if_absent(&run_path(pipeline, run_id, name)?, content).await
     }
 
+    /// Writes a file of a run anew: for hints that are displayed and on which nothing rests.
+    pub async fn overwrite_run_file(
+        &self,
+        pipeline: &str,
+        run_id: &str,
+        name: &str,
+        content: Bytes,
+    ) -> Result<()> {
+        self.overwrite(&run_path(pipeline, run_id, name)?, content).await
+    }
+
+    /// The id and content of the file of this name that was written last, over all runs.
+    pub async fn newest_run_file(&self, pipeline: &str, name: &str) -> Result<Option<(String, Bytes)>> {
+        check_pipeline(pipeline)?;
+        check_name("file of a run", name)?;
+        let prefix = format!("{pipeline}/runs/");
+        let entries = self.list(&prefix).await?;
+        let of_name = entries.iter().filter_map(|entry| {
+            let (run_id, file) = entry.path.strip_prefix(&prefix)?.split_once('/')?;
+            (file == name).then_some((entry.modified, run_id, &entry.path))
+        });
+        let Some((_, run_id, path)) = of_name.max() else { return Ok(None) };
+        Ok(self.get(path).await?.map(|content| (run_id.to_owned(), content)))
+    }
+
     /// A file of a run.
     pub async fn run_file(&self, pipeline: &str, run_id: &str, name: &str) -> Result<Option<Bytes>> {
         self.get(&run_path(pipeline, run_id, name)?).await

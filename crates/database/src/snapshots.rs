@@ -121,6 +121,15 @@ impl Store {
         Ok(snapshots)
     }
 
+    /// The newest so many snapshots of a pipeline, newest first.
+    pub async fn newest_snapshots(&self, pipeline: &str, most: usize) -> Result<Vec<Snapshot>> {
+        let mut snapshots = Vec::new();
+        for number in self.snapshot_numbers(pipeline).await?.into_iter().rev().take(most) {
+            snapshots.extend(self.snapshot(pipeline, number).await?);
+        }
+        Ok(snapshots)
+    }
+
     /// The rows of a table of a snapshot, file by file.
     pub async fn read_table<T: TableRow>(&self, snapshot: &Snapshot) -> Result<Vec<T>> {
         self.read_files(&snapshot.files(T::NAME)).await

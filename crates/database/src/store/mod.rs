@@ -21,6 +21,8 @@ mod pauses;
 mod probe;
 mod staged;
 
+pub use probe::{Examined, examine};
+
 /// What a program may do with a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -77,8 +79,12 @@ impl Store {
     /// With [`Access::ReadWrite`] the store must refuse a second put-if-absent, and an empty one gets its layout
     /// version. With [`Access::ReadOnly`] nothing is written and there must be a database.
     pub async fn open(url: &str, access: Access) -> Result<Self> {
+        Self::prepare(Self::unprepared(url, access)?).await
+    }
+
+    fn unprepared(url: &str, access: Access) -> Result<Self> {
         let location = location::resolve(url, access)?;
-        Self::prepare(Self {
+        Ok(Self {
             objects: location.objects,
             once: location.once,
             url: url.to_owned(),
@@ -86,7 +92,6 @@ impl Store {
             folder: location.folder,
             access,
         })
-        .await
     }
 
     /// Opens a database in a given object store, under a name for messages: for tests with stores that fail.
@@ -263,6 +268,15 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Names of the folders below a folder, or below the store's root.
+    pub(crate) async fn folders(&self, folder: Option<&str>) -> Result<Vec<String>> {
+        let prefix = folder.map(parse).transpose()?;
+        let found = self.objects.list_with_delimiter(prefix.as_ref()).await;
+        let found = found.map_err(|error| storage("list", folder.unwrap_or_default(), error))?;
+        let names = found.common_prefixes.iter().filter_map(|path| path.parts().next_back());
+        Ok(names.map(|name| name.as_ref().to_owned()).collect())
     }
 
     /// Removes an object; one that is not there is no error.

@@ -1,6 +1,7 @@
 //! What is checked when a store is opened: the layout's version, and that put-if-absent holds.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,32 @@ const FORMAT_PATH: &str = "format.json";
 struct Format {
     product: String,
     layout: u32,
+}
+
+/// What [`examine`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examined {
+    /// Of a layout that this program knows.
+    pub has_database: bool,
+    /// The store's own clock.
+    pub time: DateTime<Utc>,
+}
+
+/// Looks whether the programs can work with a store: reachable, put-if-absent, and the rights to write, read, list and
+/// remove. Unlike [`Store::open`] it makes no database of an empty store, and leaves nothing behind.
+///
+/// # Errors
+/// The first thing that is not as it must be.
+pub async fn examine(url: &str) -> Result<Examined> {
+    let store = Store::unprepared(url, Access::ReadWrite)?;
+    let format = store.get_json::<Format>(FORMAT_PATH, "layout version").await?;
+    if let Some(format) = &format {
+        check_layout(&store, format)?;
+    }
+    check_put_if_absent(&store).await?;
+    let time = store.time().await?;
+    store.list("probe/").await?;
+    Ok(Examined { has_database: format.is_some(), time })
 }
 
 pub(super) async fn prepare(store: &Store) -> Result<()> {

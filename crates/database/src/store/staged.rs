@@ -16,13 +16,18 @@ impl Store {
     /// `before` must be old enough that no living program still writes them: a day is plenty. Anywhere but in a
     /// local folder there is nothing to remove.
     pub async fn sweep_staged(&self, before: DateTime<Utc>) -> Result<(u64, u64)> {
-        if self.access == Access::ReadOnly {
+        self.look_at_staged(before, true).await
+    }
+
+    /// Counts such files, and removes them if told to.
+    pub(crate) async fn look_at_staged(&self, before: DateTime<Utc>, remove: bool) -> Result<(u64, u64)> {
+        if remove && self.access == Access::ReadOnly {
             return Err(Error::ReadOnly { url: self.url.clone(), path: "staged files".to_owned() });
         }
         let Some(folder) = self.folder.clone() else { return Ok((0, 0)) };
         let swept = tokio::task::spawn_blocking(move || {
-            let mut removed = (0, 0);
-            sweep(&folder, before, &mut removed).map(|()| removed)
+            let mut found = (0, 0);
+            sweep(&folder, before, remove, &mut found).map(|()| found)
         });
         let failed = |source: std::io::Error| Error::Storage {
             action: "sweep staged files of",
@@ -33,17 +38,19 @@ impl Store {
     }
 }
 
-fn sweep(folder: &Path, before: DateTime<Utc>, removed: &mut (u64, u64)) -> std::io::Result<()> {
+fn sweep(folder: &Path, before: DateTime<Utc>, remove: bool, found: &mut (u64, u64)) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            sweep(&entry.path(), before, removed)?;
+            sweep(&entry.path(), before, remove, found)?;
         } else if kind.is_file() && is_staged(&entry.file_name().to_string_lossy()) {
             let metadata = entry.metadata()?;
             if DateTime::<Utc>::from(metadata.modified()?) < before {
-                std::fs::remove_file(entry.path())?;
-                *removed = (removed.0 + 1, removed.1 + metadata.len());
+                if remove {
+                    std::fs::remove_file(entry.path())?;
+                }
+                *found = (found.0 + 1, found.1 + metadata.len());
             }
         }
     }

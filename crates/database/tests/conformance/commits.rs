@@ -1,5 +1,7 @@
 //! Rules of markers, decisions, models and runs.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use metad2a_database::{Commit, Decided, Error, FileRef, Marker, ModelRecord, Put, Store, now, random_id};
@@ -173,5 +175,39 @@ pub(crate) async fn a_file_of_a_run_is_written_once(place: &Place) {
     assert_eq!(put("second").await.unwrap(), Put::Exists);
     assert_eq!(store.run_file("nightly", "run-1", "plan.json").await.unwrap().unwrap(), "first");
     assert_eq!(store.run_ids("nightly").await.unwrap(), ["run-1"]);
+    store.overwrite_run_file("nightly", "run-1", "hint.json", Bytes::from("old")).await.unwrap();
+    store.overwrite_run_file("nightly", "run-1", "hint.json", Bytes::from("new")).await.unwrap();
+    let newest = store.newest_run_file("nightly", "hint.json").await.unwrap().unwrap();
+    assert_eq!(newest, ("run-1".to_owned(), Bytes::from("new")));
+    assert_eq!(store.newest_run_file("nightly", "other.json").await.unwrap(), None);
     assert!(matches!(store.run_ids("results").await, Err(Error::Name { .. })));
+}
+
+pub(crate) async fn only_news_of_decisions_is_read_again(place: &Place) {
+    let store = place.open().await;
+    let first = store.decide("a", "failed", json!({"reasons": ["x"]})).await.unwrap();
+    let second = store.decide("b/c", "cancelled", json!({})).await.unwrap();
+    store.decide("large", "training-set", json!({})).await.unwrap();
+    let mut known = BTreeMap::new();
+    let news = async |known: &mut BTreeMap<String, u32>| {
+        let mut news = store.newer_decisions(known, &["training-set"]).await.unwrap();
+        news.sort_by(|a, b| a.id.cmp(&b.id));
+        news
+    };
+    assert_eq!(news(&mut known).await, [first, second]);
+    assert_eq!(known.len(), 3);
+    assert_eq!(news(&mut known).await, []);
+    let lifted = store.decide("a", "retry", json!({})).await.unwrap();
+    let fresh = store.decide("d", "failed", json!({})).await.unwrap();
+    assert_eq!(news(&mut known).await, [lifted, fresh]);
+}
+
+pub(crate) async fn a_decision_on_an_outdated_view_is_not_written(place: &Place) {
+    let store = place.open().await;
+    let first = store.decide_next("a", None, "failed", json!({})).await.unwrap().unwrap();
+    assert_eq!(first.number, 0);
+    assert_eq!(store.decide_next("a", None, "cancelled", json!({})).await.unwrap(), None);
+    let second = store.decide_next("a", Some(0), "retry", json!({})).await.unwrap().unwrap();
+    assert_eq!(store.decide_next("a", Some(0), "dropped", json!({})).await.unwrap(), None);
+    assert_eq!(store.decision("a").await.unwrap().unwrap(), second);
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the rules are functions of their own, called by the tests")]
 
 mod checkpoints;
+mod collecting;
 mod commits;
 mod publishing;
 mod rows;
@@ -76,6 +77,8 @@ suite! {
     commits::done_work_is_listed_by_kind,
     commits::the_highest_decision_holds,
     commits::rival_deciders_never_share_a_number,
+    commits::only_news_of_decisions_is_read_again,
+    commits::a_decision_on_an_outdated_view_is_not_written,
     commits::a_frozen_choice_is_taken_once,
     commits::decisions_of_longer_ids_are_kept_apart,
     commits::a_model_is_loaded_as_it_was_stored,
@@ -88,6 +91,10 @@ suite! {
     checkpoints::a_record_that_cannot_be_read_is_passed_over_and_keeps_its_number,
     checkpoints::thinning_keeps_the_last_two_and_every_record,
     checkpoints::a_finished_task_leaves_nothing_and_its_neighbours_stay,
+    collecting::only_what_nothing_names_is_removed,
+    collecting::data_that_is_stored_again_after_it_was_found_stays,
+    collecting::a_record_that_cannot_be_read_stops_a_collection,
+    collecting::an_examined_store_stays_as_it_was,
     publishing::a_snapshot_holds_every_row_once,
     publishing::a_refresh_adds_to_what_was_published,
     publishing::equal_inputs_are_not_published_twice,
