@@ -1,8 +1,15 @@
 //! The command line: what a person can ask for.
 
+mod tasks;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use tasks::{
+    DeadLetters, DeadLettersChange, DeadLettersList, PipelineOption, TaskState, Tasks, TasksCancel,
+    TasksList, TasksRetry, TasksShow,
+};
 
 use crate::logging::LogFormat;
 
@@ -42,7 +49,7 @@ pub enum Format {
 pub enum Command {
     /// Computes what a pipeline asks for and what is not there yet, and publishes a snapshot.
     #[command(
-        after_help = "Examples:\n  metad2a run pipeline.yaml\n  metad2a run pipeline.yaml --workers 0 --format json"
+        after_help = "Examples:\n  metad2a run pipeline.yaml\n  metad2a run pipeline.yaml --workers 0 --format json\n  metad2a run pipeline.yaml --detach"
     )]
     Run(Run),
     /// Shows what `run` would do.
@@ -54,6 +61,26 @@ pub enum Command {
     Search(Search),
     /// Lists published snapshots, or prints where the tables of one lie.
     Snapshots(Snapshots),
+    /// Shows how a pipeline stands: stages, workers, queue, dead letters, snapshots.
+    #[command(after_help = "Examples:\n  metad2a status\n  metad2a status nightly.yaml --format json")]
+    Status(Status),
+    /// Shows a run until it ends, and ends as it did.
+    #[command(after_help = "Example:\n  metad2a watch nightly.yaml")]
+    Watch(Watch),
+    /// Lists, shows, cancels and retries tasks.
+    #[command(subcommand)]
+    Tasks(Tasks),
+    /// Lists, shows, retries and drops the tasks that were given up.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Shows what nobody needs any more, and removes it if told to.
+    #[command(
+        after_help = "Examples:\n  metad2a gc nightly.yaml\n  metad2a gc nightly.yaml --delete --keep 30"
+    )]
+    Gc(Gc),
+    /// Checks everything around a pipeline: queue, store, worker, sources, weights, disks.
+    #[command(after_help = "Example:\n  metad2a doctor nightly.yaml --device cuda:0")]
+    Doctor(Doctor),
     /// Prints a completion script for your shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -84,6 +111,16 @@ pub struct Run {
     pub pipeline: Pipeline,
     #[command(flatten)]
     pub local: LocalWorkers,
+    /// Run in the background; returns when the run leads the pipeline.
+    #[arg(long)]
+    pub detach: bool,
+    /// Where a run in the background writes what it says. By default beside an embedded queue, in `logs/`; on a broker
+    /// in the folder for temporary files.
+    #[arg(long, value_name = "FILE", requires = "detach")]
+    pub log_file: Option<PathBuf>,
+    /// Where the run in the background tells that it leads.
+    #[arg(long, hide = true)]
+    pub leads_socket: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }
@@ -155,6 +192,51 @@ pub struct Snapshots {
     /// Print the files of this table of the newest snapshot, one a line.
     #[arg(long, value_name = "TABLE")]
     pub files_of: Option<String>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+}
+
+#[derive(Debug, Args)]
+pub struct Gc {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Remove what is found; otherwise it is only shown.
+    #[arg(long)]
+    pub delete: bool,
+    /// So many of the newest snapshots keep their manifests and tables.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
+    /// Nothing younger is removed, by the store's own clock.
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    pub grace: u32,
+    /// In place of the grace, for tests: nothing is safe beside a working worker.
+    #[arg(long, hide = true)]
+    pub grace_seconds: Option<u32>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Device that a local worker would be asked for.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda:N")]
+    pub device: String,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }

@@ -140,6 +140,11 @@ impl Dispatch {
         self.waiting.insert(place);
     }
 
+    /// What was published and is not settled.
+    pub(crate) fn in_flight(&self) -> Vec<(String, Kind)> {
+        self.in_flight.iter().map(|(id, task)| (id.clone(), task.kind)).collect()
+    }
+
     /// How long the tasks with a deadline have been out.
     pub(crate) fn flight(&self, now: Instant) -> Flight {
         let mut flight = Flight::default();

@@ -1,27 +1,33 @@
 //! What the store holds, read into the planner's terms.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use metad2a_database::{Decision, FileRef, Marker, Store};
 use metad2a_pipeline::planner::{Done, Existing, Fact, Failure};
-use metad2a_pipeline::tasks::{Blob, Kind, Task};
-use serde::Deserialize;
+use metad2a_pipeline::tasks::{Blob, Kind};
+use metad2a_pipeline::verdict::{Verdict, VerdictDetail};
 
 /// Plans ask which set was chosen, never what is in it, and it may be large.
 const TRAINING_SET: &str = "training-set";
 
-/// The detail of a `failed` decision, as workers write it.
-#[derive(Debug, Deserialize)]
-struct FailureDetail {
-    #[serde(default)]
-    reasons: Vec<String>,
-    #[serde(default)]
-    task: Option<Task>,
-}
+/// The number of the newest decision read about each id: what is another one's is news.
+pub type Heads = BTreeMap<String, u32>;
 
 /// Lists all markers and decisions.
 pub async fn read(store: &Store) -> anyhow::Result<Existing> {
-    let mut existing = Existing::default();
-    for decision in store.decisions_except(&[TRAINING_SET]).await?.into_values() {
+    Ok(read_with_heads(store).await?.0)
+}
+
+/// The decisions since `heads`, which are known afterwards.
+pub(crate) async fn news(store: &Store, heads: &mut Heads) -> anyhow::Result<Vec<Decision>> {
+    Ok(store.newer_decisions(heads, &[TRAINING_SET]).await?)
+}
+
+/// As [`read`], with the numbers of the decisions that were read.
+pub(crate) async fn read_with_heads(store: &Store) -> anyhow::Result<(Existing, Heads)> {
+    let (mut existing, mut heads) = (Existing::default(), Heads::new());
+    for decision in news(store, &mut heads).await? {
         if let Some(fact) = fact_of_decision(decision)? {
             existing.learn(fact);
         }
@@ -37,7 +43,7 @@ pub async fn read(store: &Store) -> anyhow::Result<Existing> {
             return Err(error);
         }
     }
-    Ok(existing)
+    Ok((existing, heads))
 }
 
 pub(crate) fn fact_of_marker(marker: Marker) -> anyhow::Result<Fact> {
@@ -47,23 +53,27 @@ pub(crate) fn fact_of_marker(marker: Marker) -> anyhow::Result<Fact> {
     Ok(Fact::Done { id: marker.id, done: Done { summary, units: marker.units } })
 }
 
-/// Failures and cancellations stop a task; a later `retry` lifts them; everything else is a frozen choice.
+/// Failures, cancellations and drops stop a task; a later `retry` lifts them; everything else is a frozen choice.
 pub(crate) fn fact_of_decision(decision: Decision) -> anyhow::Result<Option<Fact>> {
-    let id = decision.id;
-    Ok(match decision.decision.as_str() {
-        "failed" => {
-            let detail: FailureDetail = serde_json::from_value(decision.detail)
-                .with_context(|| format!("the failure record of task `{id}` cannot be read"))?;
-            let failure = Failure { reasons: detail.reasons, task: detail.task };
-            Some(Fact::Failed { id, failure })
+    Ok(match Verdict::of(&decision.decision) {
+        Some(Verdict::Retry) => Some(Fact::Lifted { id: decision.id }),
+        Some(verdict) => {
+            let detail = verdict_detail(&decision)?;
+            let failure = Failure { verdict, reasons: detail.reasons, task: detail.task };
+            Some(Fact::Failed { id: decision.id, failure })
         }
-        "cancelled" => {
-            let failure = Failure { reasons: vec!["cancelled".to_owned()], task: None };
-            Some(Fact::Failed { id, failure })
-        }
-        "retry" => None,
-        TRAINING_SET => None,
-        _ => Some(Fact::Frozen { id, detail: decision.detail }),
+        None if decision.decision == TRAINING_SET => None,
+        None => Some(Fact::Frozen { id: decision.id, detail: decision.detail }),
+    })
+}
+
+/// The detail of a decision about a task.
+pub(crate) fn verdict_detail(decision: &Decision) -> anyhow::Result<VerdictDetail> {
+    serde_json::from_value(decision.detail.clone()).with_context(|| {
+        format!(
+            "decision {} `{}` of task `{}` cannot be read",
+            decision.number, decision.decision, decision.id
+        )
     })
 }
 

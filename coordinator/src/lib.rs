@@ -14,16 +14,19 @@
 pub mod cli;
 mod commands;
 mod dispatch;
+mod hint;
 pub mod ledger;
 mod local_workers;
 pub mod logging;
 mod outage;
 mod outer_steps;
+mod pace;
 mod progress;
 mod project;
 mod publication;
 mod report;
 mod run;
+mod site;
 mod sources;
 mod work;
 
@@ -46,14 +49,31 @@ pub enum Exit {
     Usage,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(match exit {
+impl Exit {
+    /// The program's exit code.
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Done => 0,
             Exit::Failed | Exit::NotLeader => 1,
             Exit::Usage => 2,
             Exit::WithDeadLetters => 3,
-        })
+        }
+    }
+
+    /// The outcome of a program that ended with this code.
+    pub fn of_code(code: u8) -> Self {
+        match code {
+            0 => Exit::Done,
+            2 => Exit::Usage,
+            3 => Exit::WithDeadLetters,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
     }
 }
 

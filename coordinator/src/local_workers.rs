@@ -92,7 +92,7 @@ fn spawn(launch: &Launch) -> anyhow::Result<(Child, Option<ChildStdin>)> {
 }
 
 /// `metad2a-worker`, which lies beside this program.
-fn program() -> anyhow::Result<PathBuf> {
+pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("this program has no path")?;
     let program = own.with_file_name("metad2a-worker");
     if !program.exists() {

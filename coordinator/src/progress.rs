@@ -1,11 +1,13 @@
 //! What a person sees while a run goes on: bars on a terminal, plain lines elsewhere. Both on standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use metad2a_pipeline::planner::{Progress, Stage};
+
+use crate::pace::{Pace, seconds_left};
 
 /// Between two plain lines, unless a stage ends.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -13,8 +15,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 pub(crate) struct Reporter {
     bars: Option<Bars>,
     last_line: Option<Instant>,
-    starts: BTreeMap<Stage, (Instant, u64)>,
-    shown: BTreeMap<Stage, Progress>,
+    pace: Pace,
+    shown: BTreeSet<Stage>,
 }
 
 struct Bars {
@@ -27,7 +29,7 @@ impl Reporter {
         let bars = std::io::stderr()
             .is_terminal()
             .then(|| Bars { all: MultiProgress::new(), by_stage: BTreeMap::new() });
-        Self { bars, last_line: None, starts: BTreeMap::new(), shown: BTreeMap::new() }
+        Self { bars, last_line: None, pace: Pace::default(), shown: BTreeSet::new() }
     }
 
     /// A sentence above the bars.
@@ -41,33 +43,19 @@ impl Reporter {
     /// Shows how far each stage is.
     pub(crate) fn show(&mut self, stages: &BTreeMap<Stage, Progress>) {
         let now = Instant::now();
-        for (stage, progress) in stages {
-            if self.shown.get(stage) == Some(progress) {
-                continue;
-            }
-            let first = !self.shown.contains_key(stage);
-            // Rates count from the first sight of a stage, so that what was there before is not credited to this run.
-            let before = if first { progress.done } else { self.shown[stage].done };
-            let start = *self.starts.entry(*stage).or_insert((now, before));
-            let rate = rate(now - start.0, progress.done - start.1);
-            self.shown.insert(*stage, *progress);
+        for stage in self.pace.observe(now, stages) {
+            let (progress, rate) = (stages[&stage], self.pace.rate(stage));
+            let first = self.shown.insert(stage);
             match &mut self.bars {
-                Some(bars) => bars.update(*stage, *progress, rate),
+                Some(bars) => bars.update(stage, progress, rate),
                 None if first => {}
                 None => {
                     let due = self.last_line.is_none_or(|last| now - last >= BETWEEN_LINES);
                     if due || progress.is_settled() {
                         self.last_line = Some(now);
-                        eprintln!("{}", line(*stage, *progress, rate));
+                        eprintln!("{}", line(stage, progress, rate));
                     }
                 }
-            }
-        }
-        // The clock of a stage starts when the one before it is over.
-        let settled = |stage: &Stage| stages.get(stage).is_none_or(|progress| progress.is_settled());
-        for stage in stages.keys() {
-            if stages.range(..*stage).any(|(before, _)| !settled(before)) {
-                self.starts.remove(stage);
             }
         }
     }
@@ -94,30 +82,28 @@ impl Bars {
             all.add(bar)
         });
         bar.set_length(progress.total);
-        bar.set_position(progress.done + progress.failed);
-        bar.set_message(remark(stage, progress, rate));
+        bar.set_position(progress.total - progress.left());
+        bar.set_message(remark(progress, rate));
     }
 }
 
-/// Units a second, once there is something to measure.
-fn rate(elapsed: Duration, done: u64) -> Option<f64> {
-    (done > 0 && elapsed > Duration::from_millis(500)).then(|| done as f64 / elapsed.as_secs_f64())
-}
-
-fn line(stage: Stage, progress: Progress, rate: Option<f64>) -> String {
+pub(crate) fn line(stage: Stage, progress: Progress, rate: Option<f64>) -> String {
     let head = format!("{}: {} of {} {}", stage.name(), progress.done, progress.total, stage.unit());
-    let remark = remark(stage, progress, rate);
+    let remark = remark(progress, rate);
     if remark.is_empty() { head } else { format!("{head}, {remark}") }
 }
 
-fn remark(_stage: Stage, progress: Progress, rate: Option<f64>) -> String {
+fn remark(progress: Progress, rate: Option<f64>) -> String {
     let mut parts = Vec::new();
-    if progress.failed > 0 {
-        parts.push(format!("{} failed", progress.failed));
+    for (count, what) in
+        [(progress.failed, "failed"), (progress.cancelled, "cancelled"), (progress.dropped, "dropped")]
+    {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
     }
-    if let Some(rate) = rate.filter(|_| !progress.is_settled()) {
-        let left = progress.total - progress.done - progress.failed;
-        parts.push(format!("{rate:.1}/s, {} left", duration(left as f64 / rate)));
+    if let (Some(rate), Some(left)) = (rate, seconds_left(progress, rate)) {
+        parts.push(format!("{rate:.1}/s, {} left", duration(left)));
     }
     parts.join(", ")
 }
@@ -139,11 +125,13 @@ mod tests {
 
     #[test]
     fn a_line_names_stage_count_failures_rate_and_time_left() {
-        let progress = Progress { done: 30, failed: 2, total: 120 };
-        let told = line(Stage::Evaluations, progress, rate(Duration::from_secs(15), 30));
+        let progress = Progress { done: 30, failed: 2, total: 120, ..Progress::default() };
+        let told = line(Stage::Evaluations, progress, Some(2.0));
         assert_eq!(told, "evaluations: 30 of 120 trainings, 2 failed, 2.0/s, 44 s left");
-        let done = Progress { done: 4, failed: 0, total: 4 };
+        let done = Progress { done: 4, total: 4, ..Progress::default() };
         assert_eq!(line(Stage::Features, done, Some(1.0)), "features: 4 of 4 class shards");
+        let cancelled = Progress { done: 1, cancelled: 3, total: 4, ..Progress::default() };
+        assert_eq!(line(Stage::Features, cancelled, None), "features: 1 of 4 class shards, 3 cancelled");
     }
 
     #[test]

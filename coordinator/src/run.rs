@@ -21,11 +21,13 @@ use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress, dialect};
 use metad2a_pipeline::planner::{Outcome, Planner, Results, Step};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
+use metad2a_pipeline::verdict::Verdict;
 use metad2a_queue::{Class, Events, Lane, Message, Queue, TraceContext, Urgency};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::dispatch::Dispatch;
-use crate::ledger;
+use crate::hint::Watched;
+use crate::ledger::{self, Heads};
 use crate::local_workers::LocalWorker;
 use crate::outage::until_the_store_answers;
 use crate::outer_steps::close_round;
@@ -100,9 +102,14 @@ impl Delivery {
 
     /// Every lane that this pipeline publishes to.
     fn lanes(&self) -> Vec<Lane> {
-        let lane = |urgency| Lane::new(self.pipeline.clone(), dialect(), Class::Gpu, urgency);
-        vec![lane(Urgency::High), lane(Urgency::Normal)]
+        lanes_of(&self.pipeline)
     }
+}
+
+/// Every lane that a pipeline's coordinator publishes to.
+pub(crate) fn lanes_of(pipeline: &str) -> Vec<Lane> {
+    let lane = |urgency| Lane::new(pipeline, dialect(), Class::Gpu, urgency);
+    vec![lane(Urgency::High), lane(Urgency::Normal)]
 }
 
 /// A leader's link to the queue: publishes a window of open tasks and listens for news.
@@ -116,6 +123,11 @@ pub(crate) struct Leader {
     events: Events,
     /// Ticks however many events come in between: one of them may have been lost.
     look: Interval,
+    /// The decisions that were read, where those of other people are followed.
+    decided: Option<Heads>,
+    /// Whether somebody said that there are new ones.
+    has_news_of_decisions: bool,
+    watched: Option<Watched>,
     worker: Option<LocalWorker>,
 }
 
@@ -140,7 +152,29 @@ impl Leader {
         let mut look = tokio::time::interval(RECONCILE_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (dispatch, folding) = (Dispatch::default(), Folding::new(&store));
-        Ok(Self { store, queue, delivery, dispatch, folding, events, look, worker })
+        Ok(Self {
+            store,
+            queue,
+            delivery,
+            dispatch,
+            folding,
+            events,
+            look,
+            decided: None,
+            has_news_of_decisions: false,
+            watched: None,
+            worker,
+        })
+    }
+
+    /// Hears of tasks that people cancel, drop or lift, from the decisions after these.
+    pub(crate) fn follow_decisions(&mut self, heads: Heads) {
+        self.decided = Some(heads);
+    }
+
+    /// Lets others see what this leader knows.
+    pub(crate) fn be_watched(&mut self, watched: Watched) {
+        self.watched = Some(watched);
     }
 
     /// Publishes those of the open tasks for which there is room and that are not in flight, and the overdue ones once
@@ -158,6 +192,9 @@ impl Leader {
             self.dispatch.was_repeated(&id, Instant::now());
         }
         let fresh = self.dispatch.next(work, Instant::now());
+        if let Some(watched) = &self.watched {
+            watched.in_flight(self.dispatch.in_flight());
+        }
         for id in self.send(fresh).await?.refused {
             self.dispatch.forget(&id);
         }
@@ -228,6 +265,7 @@ impl Leader {
             }
             News::TimeToLook => {
                 self.forget_the_lost().await;
+                self.has_news_of_decisions = true;
                 let due = self.dispatch.due(Instant::now());
                 asked.extend(due.into_iter().map(|(id, kind)| (kind.name().to_owned(), id)));
             }
@@ -247,6 +285,31 @@ impl Leader {
                 }
                 Found::Decided(fact) => work.learn(fact),
                 Found::Nothing => {}
+            }
+        }
+        if std::mem::take(&mut self.has_news_of_decisions) {
+            self.read_decisions(work).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the decisions that are news: one listing where there are none.
+    async fn read_decisions(&mut self, work: &mut impl Work) -> anyhow::Result<()> {
+        let Some(heads) = &self.decided else { return Ok(()) };
+        let store = &self.store;
+        let read = async || {
+            let mut heads = heads.clone();
+            Ok((ledger::news(store, &mut heads).await?, heads))
+        };
+        let (news, heads) = until_the_store_answers(read).await?;
+        self.decided = Some(heads);
+        for decision in news {
+            if Verdict::of(&decision.decision).is_some() {
+                // Whatever became of its message, a lifted task is published again.
+                self.dispatch.forget(&decision.id);
+            }
+            if let Some(fact) = ledger::fact_of_decision(decision)? {
+                work.learn(fact);
             }
         }
         Ok(())
@@ -276,7 +339,11 @@ impl Leader {
 
     /// Takes note of an event; the kind and id of a task that is to be looked up.
     fn note(&mut self, body: &[u8]) -> Option<(String, String)> {
-        match serde_json::from_slice(body) {
+        let event = serde_json::from_slice(body);
+        if let (Some(watched), Ok(event)) = (&self.watched, &event) {
+            watched.heard(event);
+        }
+        match event {
             Ok(
                 Event::Started { task, worker, .. }
                 | Event::Progress { task, worker, .. }
@@ -293,6 +360,10 @@ impl Leader {
             Ok(Event::Failed { task, kind, worker, attempt, reason, gave_up }) => {
                 tracing::warn!(%task, %kind, %worker, attempt, %reason, gave_up, "a task failed");
                 gave_up.then_some((kind, task))
+            }
+            Ok(Event::Decided) => {
+                self.has_news_of_decisions = true;
+                None
             }
             Err(error) => {
                 tracing::debug!(%error, "an event that is none of ours");
@@ -332,6 +403,9 @@ pub(crate) async fn to_the_end(
     loop {
         let step = planner.step(&leader.dispatch.flight(Instant::now()))?;
         reporter.show(&step.stages);
+        if let Some(watched) = &leader.watched {
+            watched.stages(&step.stages);
+        }
         match step.outcome {
             Outcome::Finished(results) => {
                 return Ok(End::Finished { results, problems: planner.problems() });
@@ -385,3 +459,6 @@ async fn freeze_choice(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

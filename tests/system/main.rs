@@ -7,5 +7,6 @@ mod command_line;
 mod data;
 mod killed;
 mod lost_workers;
+mod operator;
 mod poison;
 mod runs;

@@ -10,6 +10,8 @@
 
 use std::fmt::Write as _;
 
+use metad2a_pipeline::verdict;
+
 /// A reason is kept to this many characters: all reasons travel in one message.
 const LONGEST_REASON: usize = 2_000;
 
@@ -25,10 +27,11 @@ pub enum Standing {
 impl Standing {
     /// From the word in the decision record.
     pub fn of(decision: Option<&str>) -> Self {
-        match decision {
-            Some("failed") => Self::Failed,
-            Some("cancelled") => Self::Cancelled,
-            _ => Self::Open,
+        use verdict::Verdict::{Cancelled, Dropped, Failed, Retry};
+        match decision.and_then(verdict::Verdict::of) {
+            Some(Failed | Dropped) => Self::Failed,
+            Some(Cancelled) => Self::Cancelled,
+            Some(Retry) | None => Self::Open,
         }
     }
 }
@@ -128,6 +131,7 @@ mod tests {
         assert_eq!(before(false, Standing::of(Some("retry"))), Before::Work);
         assert_eq!(before(true, Standing::of(Some("retry"))), Before::Skip("already done"));
         assert_eq!(before(false, Standing::of(Some("failed"))), Before::Skip("given up earlier"));
+        assert_eq!(before(false, Standing::of(Some("dropped"))), Before::Skip("given up earlier"));
         assert_eq!(before(false, Standing::of(Some("cancelled"))), Before::Skip("cancelled"));
     }
 

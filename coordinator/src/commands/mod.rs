@@ -1,9 +1,15 @@
 //! One function per subcommand.
 
+mod dead_letters;
+mod detach;
+mod doctor;
+mod gc;
 mod plan;
 mod run;
 mod search;
 mod snapshots;
+mod status;
+mod tasks;
 
 use clap::CommandFactory;
 
@@ -16,6 +22,12 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Plan(arguments) => plan::plan(arguments).await,
         Command::Search(arguments) => search::search(arguments).await,
         Command::Snapshots(arguments) => snapshots::snapshots(arguments).await,
+        Command::Status(arguments) => status::status(arguments).await,
+        Command::Watch(arguments) => status::watch(arguments).await,
+        Command::Tasks(command) => tasks::tasks(command).await,
+        Command::DeadLetters(command) => dead_letters::dead_letters(command).await,
+        Command::Gc(arguments) => gc::gc(arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(arguments).await,
         Command::Completions { shell } => {
             completions(shell);
             Ok(Exit::Done)

@@ -57,7 +57,7 @@ fn table(overview: &Overview) -> String {
     let mut text = format!("{}: {}, {} datasets\n\n", overview.pipeline, overview.state, overview.datasets);
     let _ = writeln!(text, "{:<14}{:>8}{:>8}{:>8}  unit", "stage", "done", "failed", "left");
     for (stage, progress) in &overview.stages {
-        let left = progress.total - progress.done - progress.failed;
+        let left = progress.left();
         let name = stage.name();
         let _ =
             writeln!(text, "{name:<14}{:>8}{:>8}{left:>8}  {}", progress.done, progress.failed, stage.unit());
@@ -82,8 +82,8 @@ mod tests {
             pipeline: "small".to_owned(),
             datasets: 3,
             stages: BTreeMap::from([
-                (Stage::Features, Progress { done: 2, failed: 0, total: 2 }),
-                (Stage::Evaluations, Progress { done: 4, failed: 1, total: 24 }),
+                (Stage::Features, Progress { done: 2, total: 2, ..Progress::default() }),
+                (Stage::Evaluations, Progress { done: 4, failed: 1, total: 24, ..Progress::default() }),
             ]),
             open_tasks: BTreeMap::from([(Kind::Evaluate, 5)]),
             problems: vec!["evaluate task `x` failed: out of memory".to_owned()],

@@ -1,23 +1,32 @@
 //! `metad2a run`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::anyhow;
 use metad2a_database::{Access, Published, Store};
 use metad2a_pipeline::planner::{Flight, Outcome, Planner};
 use metad2a_pipeline::specification::Specification;
-use metad2a_queue::Leadership;
+use metad2a_pipeline::study::Study;
+use metad2a_queue::{Leadership, Queue};
 
-use super::print;
+use super::{detach, print};
 use crate::cli::{Format, LocalWorkers, Run};
+use crate::hint::{self, Outcome as RunOutcome, RunName, Watched};
 use crate::local_workers::{Launch, LocalWorker};
 use crate::progress::{Reporter, duration};
+use crate::project::Project;
 use crate::publication::{RunFacts, publish};
 use crate::run::{Delivery, End, Leader, to_the_end};
-use crate::{Exit, ledger, project, report, sources};
+use crate::{Exit, exit_code_of, ledger, project, report, sources};
 
 pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
+    if arguments.leads_socket.is_some() {
+        detach::leave_session()?;
+    } else if arguments.detach {
+        return detach::start(&arguments).await;
+    }
     let started = Instant::now();
     let mut facts = RunFacts {
         run_id: metad2a_database::random_id(),
@@ -40,52 +49,109 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
             return Ok(Exit::NotLeader);
         }
     };
-    let mut reporter = Reporter::new();
-    let mut planner = Planner::new(&study, ledger::read(&store).await?);
-    store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", project.text.into()).await?;
-
-    let end = if let Some(end) = at_the_end_already(&mut planner)? {
-        end
-    } else {
-        let worker = start_worker(&study.specification, &arguments.local)?;
-        if let Some(worker) = &worker {
-            reporter.say(&format!("local worker: its log is {}", worker.log().display()));
-        }
-        let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(&study), worker).await?;
-        let end = tokio::select! {
-            end = to_the_end(&mut leader, &mut planner, &mut reporter) => Some(end),
-            () = interrupted() => None,
-        };
-        leader.stop().await;
-        let Some(end) = end else {
-            reporter.finish();
-            queue.close().await?;
-            eprintln!("metad2a: stopped; what is finished is kept, and the same command goes on from there");
-            return Ok(Exit::Failed);
-        };
-        end?
-    };
-    reporter.finish();
-    let exit = match end {
-        End::Blocked { reason, problems, log } => {
-            for problem in &problems {
-                eprintln!("given up: {problem}");
-            }
-            let log = log.map_or_else(String::new, |log| format!("; the worker's log is `{log}`"));
-            Err(anyhow!("the pipeline cannot go on: {reason}{log}"))
-        }
-        End::Finished { results, problems } => {
-            facts.tasks_failed = problems.len() as u64;
-            facts.tasks_done = planner.existing().count_done();
-            let published = publish(&store, &study, planner.existing(), &results, &facts).await?;
-            let exit = if problems.is_empty() { Exit::Done } else { Exit::WithDeadLetters };
-            tell(&store, pipeline, published, problems, started, arguments.format).await?;
-            Ok(exit)
-        }
-    };
+    let writer = hint::begin(
+        store.clone(),
+        RunName {
+            pipeline: pipeline.clone(),
+            run_id: facts.run_id.clone(),
+            holder,
+            started_at: facts.started_at,
+        },
+    )
+    .await;
+    if let Some(socket) = &arguments.leads_socket {
+        detach::tell(socket, pipeline, &facts.run_id);
+    }
+    let led = Led { arguments: &arguments, project: &project, study: &study, store: &store, queue: &queue };
+    let outcome = led.to_the_end(&mut facts, writer.watched(), started).await;
+    writer.end(told(&outcome)).await;
     guard.release().await;
     queue.close().await?;
-    exit
+    outcome
+}
+
+/// What others are told of the end.
+fn told(outcome: &anyhow::Result<Exit>) -> RunOutcome {
+    let (exit, message) = match outcome {
+        Ok(Exit::Done) => (Exit::Done, "done".to_owned()),
+        Ok(Exit::WithDeadLetters) => (
+            Exit::WithDeadLetters,
+            "done, but some tasks were given up; `metad2a dead-letters list` names them".to_owned(),
+        ),
+        Ok(exit) => (*exit, "stopped; the same command goes on from there".to_owned()),
+        Err(error) => (exit_code_of(error), format!("{error:#}")),
+    };
+    RunOutcome { exit_code: exit.code(), message }
+}
+
+/// A run that leads its pipeline.
+struct Led<'a> {
+    arguments: &'a Run,
+    project: &'a Project,
+    study: &'a Study,
+    store: &'a Store,
+    queue: &'a Arc<dyn Queue>,
+}
+
+impl Led<'_> {
+    async fn to_the_end(
+        &self,
+        facts: &mut RunFacts,
+        watched: Watched,
+        started: Instant,
+    ) -> anyhow::Result<Exit> {
+        let Self { arguments, project, study, store, queue } = self;
+        let pipeline = &study.specification.name;
+        let mut reporter = Reporter::new();
+        let (existing, heads) = ledger::read_with_heads(store).await?;
+        let mut planner = Planner::new(study, existing);
+        let text = project.text.clone().into();
+        store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", text).await?;
+
+        let end = if let Some(end) = at_the_end_already(&mut planner)? {
+            end
+        } else {
+            let worker = start_worker(&study.specification, &arguments.local)?;
+            if let Some(worker) = &worker {
+                reporter.say(&format!("local worker: its log is {}", worker.log().display()));
+            }
+            let delivery = Delivery::of(study);
+            let mut leader = Leader::new((*store).clone(), (*queue).clone(), delivery, worker).await?;
+            leader.follow_decisions(heads);
+            leader.be_watched(watched);
+            let end = tokio::select! {
+                end = to_the_end(&mut leader, &mut planner, &mut reporter) => Some(end),
+                () = interrupted() => None,
+            };
+            leader.stop().await;
+            let Some(end) = end else {
+                reporter.finish();
+                eprintln!(
+                    "metad2a: stopped; what is finished is kept, and the same command goes on from there"
+                );
+                return Ok(Exit::Failed);
+            };
+            end?
+        };
+        reporter.finish();
+        match end {
+            End::Blocked { reason, problems, log } => {
+                for problem in &problems {
+                    eprintln!("given up: {problem}");
+                }
+                let log = log.map_or_else(String::new, |log| format!("; the worker's log is `{log}`"));
+                Err(anyhow!("the pipeline cannot go on: {reason}{log}"))
+            }
+            End::Finished { results, problems } => {
+                facts.tasks_failed = problems.len() as u64;
+                facts.tasks_done = planner.existing().count_done();
+                let published = publish(store, study, planner.existing(), &results, facts).await?;
+                let exit = if problems.is_empty() { Exit::Done } else { Exit::WithDeadLetters };
+                tell(store, pipeline, published, problems, started, arguments.format).await?;
+                Ok(exit)
+            }
+        }
+    }
 }
 
 /// A pipeline that is finished needs no worker.
@@ -148,7 +214,7 @@ fn start_worker(specification: &Specification, local: &LocalWorkers) -> anyhow::
     LocalWorker::start(launch).map(Some)
 }
 
-fn host() -> String {
+pub(super) fn host() -> String {
     std::fs::read_to_string("/etc/hostname")
         .map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
 }

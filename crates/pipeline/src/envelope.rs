@@ -112,6 +112,8 @@ pub enum Event {
         reason: String,
         gave_up: bool,
     },
+    /// A person decided about tasks: the decisions in the store are news.
+    Decided,
 }
 
 #[cfg(test)]

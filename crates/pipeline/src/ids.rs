@@ -74,9 +74,59 @@ pub fn content_id<T: Serialize>(domain: &str, semantics: u32, value: &T) -> Stri
     Id::of(domain, semantics, value).to_string()
 }
 
+/// The fewest letters by which a person may name a task.
+pub const SHORTEST_PREFIX: usize = 8;
+
+/// An id that a person began to write and that names no task, or not one alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    #[error("task `{prefix}`: write at least {SHORTEST_PREFIX} letters of its id")]
+    TooShort { prefix: String },
+    #[error("no task `{prefix}`; `metad2a tasks list` and `metad2a tasks list --state done` name them")]
+    Unknown { prefix: String },
+    #[error("task `{prefix}` could be any of {}; write more of its id", candidates.join(", "))]
+    Ambiguous { prefix: String, candidates: Vec<String> },
+}
+
+/// The one id among `ids` that starts with `prefix`. An id may be named several times.
+pub fn resolve<'a>(prefix: &str, ids: impl IntoIterator<Item = &'a str>) -> Result<String, PrefixError> {
+    let prefix = prefix.to_owned();
+    if prefix.len() < SHORTEST_PREFIX {
+        return Err(PrefixError::TooShort { prefix });
+    }
+    let mut candidates: Vec<&str> = ids.into_iter().filter(|id| id.starts_with(&prefix)).collect();
+    candidates.sort_unstable();
+    candidates.dedup();
+    match candidates.as_slice() {
+        [] => Err(PrefixError::Unknown { prefix }),
+        [id] => Ok((*id).to_owned()),
+        // A whole id is meant even where it begins a longer one.
+        [id, ..] if *id == prefix => Ok(prefix),
+        _ => {
+            let candidates = candidates.into_iter().map(str::to_owned).collect();
+            Err(PrefixError::Ambiguous { prefix, candidates })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_is_named_by_the_start_of_its_id_where_that_is_long_and_unique() {
+        let ids = ["0123456789ab", "01234567ffff", "fedcba987654", "fedcba987654"];
+        assert_eq!(resolve("012345678", ids), Ok("0123456789ab".to_owned()));
+        assert_eq!(resolve("fedcba98", ids), Ok("fedcba987654".to_owned()));
+        let told = |prefix: &str| resolve(prefix, ids).unwrap_err().to_string();
+        assert_eq!(told("0123456"), "task `0123456`: write at least 8 letters of its id");
+        assert_eq!(
+            told("01234567"),
+            "task `01234567` could be any of 0123456789ab, 01234567ffff; write more of its id"
+        );
+        assert!(told("aaaaaaaa").starts_with("no task `aaaaaaaa`"));
+        assert_eq!(resolve("abcdefgh", ["abcdefgh", "abcdefghi"]), Ok("abcdefgh".to_owned()));
+    }
 
     #[test]
     fn domain_semantics_and_value_all_count() {

@@ -18,3 +18,4 @@ pub mod specification;
 pub mod study;
 pub mod tasks;
 pub mod training_set;
+pub mod verdict;

@@ -220,7 +220,12 @@ impl Desk {
 
     /// Freezes the failure with the task itself, which no other place keeps, unless a decision stands already. After a retry it needs a new number.
     async fn give_up(&self, task: &TaskName, value: &Task, reasons: &[String]) -> anyhow::Result<()> {
-        let detail = json!({ "kind": task.kind, "reasons": reasons, "task": value });
+        let detail = json!({
+            "kind": task.kind,
+            "pipeline": self.pipeline,
+            "reasons": reasons,
+            "task": value,
+        });
         let newest = self.store.decision(&task.id).await.context("cannot read a decision")?;
         match newest {
             None => self.store.decide_once(&task.id, "failed", detail).await.map(|_| ()),

@@ -8,14 +8,34 @@ use std::collections::BTreeSet;
 
 use super::Progress;
 use crate::ids::Id;
+use crate::verdict::Verdict;
 
 /// What one look at a place found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) done: u16,
     pub(super) failed: u16,
+    pub(super) cancelled: u16,
+    pub(super) dropped: u16,
     /// Whether it has tasks that may run.
     pub(super) open: bool,
+}
+
+impl Look {
+    /// At one task that will not be done.
+    pub(super) fn stopped(verdict: Verdict) -> Self {
+        let mut look = Self::default();
+        look.count_stopped(verdict);
+        look
+    }
+
+    pub(super) fn count_stopped(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Cancelled => self.cancelled += 1,
+            Verdict::Dropped => self.dropped += 1,
+            Verdict::Failed | Verdict::Retry => self.failed += 1,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -49,8 +69,11 @@ impl Board {
     /// Enters what a new look at a place found.
     pub(super) fn put(&mut self, place: u32, look: Look) {
         let before = std::mem::replace(&mut self.looks[place as usize], look);
-        self.progress.done = self.progress.done + u64::from(look.done) - u64::from(before.done);
-        self.progress.failed = self.progress.failed + u64::from(look.failed) - u64::from(before.failed);
+        let enter = |sum: &mut u64, now: u16, before: u16| *sum = *sum + u64::from(now) - u64::from(before);
+        enter(&mut self.progress.done, look.done, before.done);
+        enter(&mut self.progress.failed, look.failed, before.failed);
+        enter(&mut self.progress.cancelled, look.cancelled, before.cancelled);
+        enter(&mut self.progress.dropped, look.dropped, before.dropped);
         if look.open || before.open {
             self.changed.insert(place);
         }
@@ -75,6 +98,10 @@ impl Board {
 
     pub(super) fn open(&self) -> impl Iterator<Item = u32> {
         self.open.iter().copied()
+    }
+
+    pub(super) fn has(&self, place: u32) -> bool {
+        (place as usize) < self.looks.len()
     }
 
     pub(super) fn is_open(&self, place: u32) -> bool {

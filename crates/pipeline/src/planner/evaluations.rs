@@ -8,6 +8,7 @@ use crate::ids::Id;
 use crate::study::Bundle;
 use crate::tasks::{Task, Unit};
 use crate::training_set::{Group, TrainingDataset, TrainingSet};
+use crate::verdict::Verdict;
 
 /// A ranking needs two cells.
 const LEAST_UNITS: usize = 2;
@@ -20,6 +21,8 @@ pub(super) struct Sorted {
     together: Vec<Unit>,
     /// Missing, and given up in company: one bad cell must not lose its companions.
     alone: Vec<Task>,
+    /// What a person cancelled or dropped, alone or with its whole bundle.
+    set_aside: Look,
     /// One line for each unit that was given up alone.
     problems: Vec<String>,
 }
@@ -33,10 +36,14 @@ pub(super) fn sort(existing: &Existing, bundle: &Bundle<'_>, ids: &mut Vec<Id>) 
         let single = || Task::Evaluate(bundle.evaluate(vec![*unit]));
         if existing.has_row(id) {
             sorted.done += 1;
-        } else if existing.is_given_up(id, single) {
-            sorted.settle_alone(existing, single());
-        } else {
-            sorted.together.push(*unit);
+            continue;
+        }
+        match existing.verdict_on(id, single) {
+            Some(verdict @ (Verdict::Cancelled | Verdict::Dropped)) => {
+                sorted.set_aside.count_stopped(verdict);
+            }
+            Some(Verdict::Failed) => sorted.settle_alone(existing, single()),
+            Some(Verdict::Retry) | None => sorted.together.push(*unit),
         }
     }
     sorted
@@ -58,6 +65,8 @@ impl Sorted {
         Look {
             done: self.done,
             failed: self.problems.len() as u16,
+            cancelled: self.set_aside.cancelled,
+            dropped: self.set_aside.dropped,
             open: !(self.together.is_empty() && self.alone.is_empty()),
         }
     }

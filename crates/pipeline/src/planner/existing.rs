@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Error;
 use crate::ids::Id;
 use crate::tasks::{Summary, Task};
+use crate::verdict::Verdict;
 
 /// A finished task: what its marker says.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,11 +21,13 @@ pub struct Done {
     pub units: Vec<String>,
 }
 
-/// A task that was given up.
+/// A task that is not to be done, unless a later decision lifts that.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
+    /// Given up, cancelled or dropped.
+    pub verdict: Verdict,
     pub reasons: Vec<String>,
-    /// The task as it was given up, where the record holds it.
+    /// The task as it was stopped, where the record holds it.
     pub task: Option<Task>,
 }
 
@@ -32,6 +35,28 @@ impl Failure {
     /// The reason of the last attempt.
     pub fn last_reason(&self) -> &str {
         self.reasons.last().map_or("no reason was recorded", String::as_str)
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_problem(&self) -> bool {
+        self.verdict == Verdict::Failed
+    }
+
+    /// The end of a sentence about the task of this id.
+    pub(super) fn told(&self, id: &str) -> String {
+        match self.verdict {
+            Verdict::Cancelled => {
+                format!("was cancelled; `metad2a tasks retry {}` lifts that", id.get(..12).unwrap_or(id))
+            }
+            Verdict::Failed | Verdict::Dropped | Verdict::Retry => format!("failed: {}", self.last_reason()),
+        }
+    }
+
+    /// The units that the task would have trained.
+    fn units(&self) -> Vec<Id> {
+        let Some(Task::Evaluate(task)) = &self.task else { return Vec::new() };
+        let (dataset, recipe) = (task.dataset.id(), task.recipe.id());
+        task.units.iter().map(|unit| crate::tasks::unit_of(&dataset, &recipe, unit)).collect()
     }
 }
 
@@ -45,6 +70,10 @@ pub enum Fact {
     Failed {
         id: String,
         failure: Failure,
+    },
+    /// What stopped a task holds no longer.
+    Lifted {
+        id: String,
     },
     /// The detail of a decision record that freezes a choice.
     Frozen {
@@ -64,7 +93,7 @@ pub struct Existing {
     units: HashMap<Id, u32>,
     holders: Vec<Id>,
     failures: HashMap<Id, Failure>,
-    /// Unit → given-up tasks that hold it.
+    /// Unit → stopped tasks that hold it.
     failed_units: HashMap<Id, Vec<Id>>,
     /// Failures whose record does not hold the task: only its id can tell what was given up.
     taskless: usize,
@@ -76,6 +105,9 @@ impl Existing {
         match fact {
             Fact::Done { id, done } => self.add_done(&id, done),
             Fact::Failed { id, failure } => self.add_failure(&id, failure),
+            Fact::Lifted { id } => {
+                self.lift_failure(&id);
+            }
             Fact::Frozen { id, detail } => self.add_frozen(id, detail),
         }
     }
@@ -102,20 +134,29 @@ impl Existing {
         self.done.insert(id, summary);
     }
 
+    /// Enters a stopped task; what was known of it before is forgotten.
     pub fn add_failure(&mut self, id: &str, failure: Failure) {
+        self.lift_failure(id);
         let Some(id) = Id::parse(id) else { return };
-        match &failure.task {
-            Some(Task::Evaluate(task)) => {
-                let (dataset, recipe) = (task.dataset.id(), task.recipe.id());
-                for unit in &task.units {
-                    let unit = crate::tasks::unit_of(&dataset, &recipe, unit);
-                    self.failed_units.entry(unit).or_default().push(id);
-                }
-            }
-            Some(_) => {}
-            None => self.taskless += 1,
+        self.taskless += usize::from(failure.task.is_none());
+        for unit in failure.units() {
+            self.failed_units.entry(unit).or_default().push(id);
         }
         self.failures.insert(id, failure);
+    }
+
+    /// Forgets that a task was stopped; whether it was.
+    pub fn lift_failure(&mut self, id: &str) -> bool {
+        let Some((id, failure)) = Id::parse(id).and_then(|id| self.failures.remove_entry(&id)) else {
+            return false;
+        };
+        self.taskless -= usize::from(failure.task.is_none());
+        for unit in failure.units() {
+            if let Some(tasks) = self.failed_units.get_mut(&unit) {
+                tasks.retain(|task| *task != id);
+            }
+        }
+        true
     }
 
     /// Adds the detail of a decision record that freezes a choice.
@@ -155,12 +196,14 @@ impl Existing {
         self.units.contains_key(&unit)
     }
 
-    /// Whether the unit was given up, in company or alone. `single` is the task that trains it alone, for records
-    /// that do not hold theirs.
-    pub(super) fn is_given_up(&self, unit: Id, single: impl FnOnce() -> Task) -> bool {
+    /// What holds for a unit through the stopped tasks that it is part of, in company or alone: a person's word before
+    /// a failure. `single` is the task that trains it alone, for records that do not hold theirs.
+    pub(super) fn verdict_on(&self, unit: Id, single: impl FnOnce() -> Task) -> Option<Verdict> {
         let tasks = self.failed_units.get(&unit).map(Vec::as_slice).unwrap_or_default();
-        tasks.iter().any(|task| self.failure_of(*task).is_some())
-            || (self.taskless > 0 && self.failure(&single().id()).is_some())
+        let named =
+            tasks.iter().filter_map(|task| self.failure_of(*task)).map(|failure| failure.verdict).max();
+        let unnamed = || self.failure(&single().id()).map(|failure| failure.verdict);
+        named.or_else(|| if self.taskless > 0 { unnamed() } else { None })
     }
 
     pub(super) fn frozen<T: DeserializeOwned>(

@@ -23,11 +23,13 @@ impl Planner<'_> {
 
     /// Places whose open tasks may be others since the last call; at first all that have some.
     pub fn take_changes(&mut self) -> Vec<Place> {
+        let retired = std::mem::take(&mut self.retired);
         let at = |stage| move |number| Place { stage, number };
         let searches = self.searches.iter_mut().flat_map(|searches| searches.board.take_changes());
         let measurements =
             self.measurements.iter_mut().flat_map(|measurements| measurements.board.take_changes());
-        (self.features.take_changes().into_iter().map(at(Stage::Features)))
+        (retired.into_iter())
+            .chain(self.features.take_changes().into_iter().map(at(Stage::Features)))
             .chain(self.evaluations.take_changes().into_iter().map(at(Stage::Evaluations)))
             .chain(self.generator.take_changes().into_iter().map(at(Stage::Generator)))
             .chain(self.predictor.take_changes().into_iter().map(at(Stage::Predictor)))
@@ -57,6 +59,7 @@ impl Planner<'_> {
             Stage::Measurements => {
                 let measurements = self.measurements.iter();
                 measurements
+                    .filter(|measurements| measurements.board.has(place.number))
                     .flat_map(|measurements| bundle(&measurements.bundle(self.study, place.number)))
                     .collect()
             }

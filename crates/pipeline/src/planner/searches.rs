@@ -1,7 +1,7 @@
 //! Searches with the chosen models, and trainings of what they found.
 
 use super::board::{Board, Look};
-use super::{Error, Existing, ModelSelected, Planner, SearchResult, evaluations};
+use super::{Error, Existing, Failure, ModelSelected, Planner, SearchResult, evaluations};
 use crate::ids::Id;
 use crate::study::{Bundle, Study, StudyDataset};
 use crate::tasks::{Search, Summary, Task, Unit};
@@ -51,10 +51,14 @@ impl<'a> Searches<'a> {
 
     pub(super) fn problem(&self, existing: &Existing, place: u32) -> Option<String> {
         let item = &self.items[place as usize];
-        if lacks_features(existing, item) {
-            return Some(format!("dataset `{}` has no search: its features failed", item.dataset.name));
+        if let Some(failure) = lacks_features(existing, item) {
+            let name = &item.dataset.name;
+            return failure
+                .is_problem()
+                .then(|| format!("dataset `{name}` has no search: its features failed"));
         }
-        existing.failure(&item.id).map(|failure| super::open::problem(&item.task, &item.id, failure))
+        let failure = existing.failure(&item.id).filter(|failure| failure.is_problem());
+        failure.map(|failure| super::open::problem(&item.task, &item.id, failure))
     }
 
     /// What the finished searches found, without measurements yet.
@@ -76,13 +80,14 @@ impl<'a> Searches<'a> {
     }
 }
 
-fn lacks_features(existing: &Existing, item: &SearchItem<'_>) -> bool {
-    item.dataset.features.iter().any(|id| existing.failure(id).is_some())
+/// Why a dataset has no features.
+fn lacks_features<'a>(existing: &'a Existing, item: &SearchItem<'_>) -> Option<&'a Failure> {
+    item.dataset.features.iter().find_map(|id| existing.failure(id))
 }
 
 fn look(existing: &Existing, item: &SearchItem<'_>) -> Look {
-    if lacks_features(existing, item) || existing.failure(&item.id).is_some() {
-        Look { failed: 1, ..Look::default() }
+    if let Some(failure) = lacks_features(existing, item).or_else(|| existing.failure(&item.id)) {
+        Look::stopped(failure.verdict)
     } else if existing.is_done(&item.id) {
         Look { done: 1, ..Look::default() }
     } else {

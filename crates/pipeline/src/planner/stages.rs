@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::study::Study;
+use crate::tasks::{Model, Task};
+use crate::training_set::Group;
+
 /// Parts of a pipeline, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -15,6 +19,36 @@ pub enum Stage {
 }
 
 impl Stage {
+    pub const ALL: [Self; 6] = [
+        Self::Features,
+        Self::Evaluations,
+        Self::Generator,
+        Self::Predictor,
+        Self::Search,
+        Self::Measurements,
+    ];
+
+    /// The stage of one of the study's tasks.
+    pub fn of(study: &Study, task: &Task) -> Self {
+        let of_model = |model| match model {
+            Model::Generator => Self::Generator,
+            Model::Predictor => Self::Predictor,
+        };
+        match task {
+            Task::ExtractFeatures(_) => Self::Features,
+            Task::Evaluate(task) => {
+                let learnt = study.datasets.iter().any(|dataset| {
+                    matches!(dataset.group, Group::MetaTrain | Group::MetaValid)
+                        && dataset.dataset == task.dataset
+                });
+                if learnt { Self::Evaluations } else { Self::Measurements }
+            }
+            Task::TrainEpisodes(task) => of_model(task.model),
+            Task::Validate(task) => of_model(task.model),
+            Task::Search(_) => Self::Search,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Features => "features",
@@ -38,16 +72,27 @@ impl Stage {
 }
 
 /// How far a stage is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
     pub failed: u64,
     pub total: u64,
+    /// By a person.
+    #[serde(default)]
+    pub cancelled: u64,
+    /// Failures that a person has seen and made final.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 impl Progress {
     pub fn is_settled(self) -> bool {
-        self.done + self.failed == self.total
+        self.left() == 0
+    }
+
+    /// What is neither done nor set aside.
+    pub fn left(self) -> u64 {
+        self.total.saturating_sub(self.done + self.failed + self.cancelled + self.dropped)
     }
 }
 

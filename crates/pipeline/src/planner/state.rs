@@ -1,14 +1,16 @@
 //! The planner's memory of a study, kept up to date as facts come in.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::board::{Board, Look};
 use super::searches::{Measurements, Searches};
 use super::track::{Context, Track};
-use super::{Error, Existing, Fact, Flight, Freeze, Outcome, Progress, Results, Stage, Step, evaluations};
+use super::{
+    Error, Existing, Fact, Flight, Freeze, Outcome, Place, Progress, Results, Stage, Step, evaluations,
+};
 use crate::ids::{Id, content_id};
 use crate::study::Study;
 use crate::tasks::{Model, Task};
@@ -26,6 +28,10 @@ pub struct Planner<'a> {
     pub(super) predictor: Track,
     pub(super) searches: Option<Searches<'a>>,
     pub(super) measurements: Option<Measurements>,
+    /// Something was lifted: what was planned on top of it is planned anew.
+    is_stale: bool,
+    /// Places that had open tasks before that.
+    pub(super) retired: BTreeSet<Place>,
 }
 
 impl<'a> Planner<'a> {
@@ -54,7 +60,19 @@ impl<'a> Planner<'a> {
             predictor: Track::new(Model::Predictor),
             searches: None,
             measurements: None,
+            is_stale: false,
+            retired: BTreeSet::new(),
         }
+    }
+
+    /// Looks at everything again. A lifted task may open a stage that was settled, and closes all that came after it:
+    /// rare, and a person's wish, so it may cost what a start does.
+    fn start_anew(&mut self) {
+        let mut retired: BTreeSet<Place> = self.take_changes().into_iter().collect();
+        retired.extend(self.open_places());
+        let existing = std::mem::replace(&mut self.existing, Cow::Owned(Existing::default()));
+        let choice = self.choice.take();
+        *self = Self { choice, retired, ..Self::over(self.study, existing) };
     }
 
     pub fn study(&self) -> &'a Study {
@@ -77,6 +95,9 @@ impl<'a> Planner<'a> {
                 if let Some(Task::Evaluate(task)) = &failure.task {
                     concerned.extend(task.units.iter().filter_map(|unit| Id::parse(&task.unit_id(unit))));
                 }
+            }
+            Fact::Lifted { id } => {
+                self.is_stale |= self.existing.to_mut().lift_failure(id);
             }
             Fact::Frozen { .. } => {}
         }
@@ -116,6 +137,9 @@ impl<'a> Planner<'a> {
 
     /// Decides what is to be done. `flight` says how long tasks have been out.
     pub fn step(&mut self, flight: &Flight) -> Result<Step, Error> {
+        if self.is_stale {
+            self.start_anew();
+        }
         let mut step = Step {
             freeze: Vec::new(),
             merge: Vec::new(),
@@ -183,8 +207,8 @@ impl<'a> Planner<'a> {
         let specification = &self.study.specification;
         let rounds = |track: &Track, rounds: u32| Progress {
             done: track.rounds_done(rounds),
-            failed: 0,
             total: rounds.into(),
+            ..Progress::default()
         };
         let expected = |total: u64| Progress { total, ..Progress::default() };
         let searched = self.study.searched().count() as u64;
@@ -210,8 +234,8 @@ pub(super) fn extraction(study: &Study, place: u32) -> Task {
 fn look_at_task(existing: &Existing, id: &str) -> Look {
     if existing.is_done(id) {
         Look { done: 1, ..Look::default() }
-    } else if existing.failure(id).is_some() {
-        Look { failed: 1, ..Look::default() }
+    } else if let Some(failure) = existing.failure(id) {
+        Look::stopped(failure.verdict)
     } else {
         Look { open: true, ..Look::default() }
     }

@@ -161,8 +161,8 @@ impl Track {
             self.enter_round(context, training, closed);
         }
         for (round, shard, id) in &self.absent {
-            if let Some(failure) = context.existing.failure(id) {
-                self.problems.push(shard_problem(self.model, *round, *shard, failure.last_reason()));
+            if let Some(failure) = context.existing.failure(id).filter(|failure| failure.is_problem()) {
+                self.problems.push(shard_problem(self.model, *round, *shard, &failure.told(id)));
             }
         }
         let validating = self.enter_validations(context.existing)?;
@@ -250,10 +250,10 @@ impl Track {
                     scores.push(Validated { round: *round, checkpoint, score: *score, metrics });
                 }
                 (None, _) if !existing.is_done(id) => match existing.failure(id) {
-                    Some(failure) => {
-                        let reason = failure.last_reason();
-                        self.problems.push(format!("validation of round {round} failed: {reason}"));
+                    Some(failure) if failure.is_problem() => {
+                        self.problems.push(format!("validation of round {round} {}", failure.told(id)));
                     }
+                    Some(_) => {}
                     None => self.open.push(VALIDATIONS + round),
                 },
                 _ => return Err(Error::Summary { id: id.clone(), expected: "validate" }),
@@ -304,7 +304,10 @@ impl Track {
 
 /// What a finished training went on without, one line each.
 fn given_up(existing: &Existing, model: Model, selected: &ModelSelected) -> Vec<String> {
-    let failure = |id: &String| Some((id.clone(), existing.failure(id)?.last_reason().to_owned()));
+    let failure = |id: &String| {
+        let failure = existing.failure(id).filter(|failure| failure.is_problem())?;
+        Some((id.clone(), failure.last_reason().to_owned()))
+    };
     let line = |(id, reason)| format!("task `{id}` of the training of the {} failed: {reason}", model.name());
     selected.given_up.iter().filter_map(failure).map(line).collect()
 }

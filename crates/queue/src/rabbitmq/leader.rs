@@ -36,9 +36,9 @@ pub(super) async fn lead(link: &Arc<Link>, pipeline: &str, holder: &str) -> Resu
 }
 
 /// The name of the leader, if the broker says that a connection has its queue.
-pub(super) async fn present(link: &Link, pipeline: &str) -> Result<Option<String>> {
-    let look = |channel: lapin::Channel| async move {
-        match topology::look_for_leader(&channel, pipeline).await {
+pub(super) async fn present(link: &Arc<Link>, pipeline: &str) -> Result<Option<String>> {
+    let look = |line: Line| async move {
+        match topology::look_for_leader(line.channel(), pipeline).await {
             Ok(()) => Ok(true),
             Err(error) => match reply_code(&error) {
                 Some(RESOURCE_LOCKED) => Ok(true),
@@ -47,7 +47,7 @@ pub(super) async fn present(link: &Link, pipeline: &str) -> Result<Option<String
             },
         }
     };
-    if link.converse("look who leads", look).await? {
+    if link.converse(Role::Receive, "look who leads", look).await? {
         return present_leader(link, pipeline).await.map(Some);
     }
     Ok(None)

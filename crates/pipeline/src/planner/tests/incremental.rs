@@ -5,17 +5,26 @@ use serde::Serialize;
 use super::*;
 
 /// Facts may be learnt between any two steps, in any order, more than once.
-fn next_fact(world: &World, plan: &Plan, chance: &mut Stream) -> Vec<Fact> {
+fn next_facts(world: &World, plan: &Plan, stopped_before: &[String], chance: &mut Stream) -> Vec<Fact> {
     if plan.enqueue.is_empty() || chance.chance(0.3) {
         return written(&plan.freeze, &plan.merge);
     }
     let task = &plan.enqueue[chance.below(plan.enqueue.len())];
-    match chance.below(12) {
+    match chance.below(14) {
         // Nothing can go on without any of these, so they are spared.
         0 | 1 if !matches!(task, Task::TrainEpisodes(_) | Task::Validate(_)) => vec![failed(task)],
         2 if matches!(task, Task::Evaluate(_)) => {
-            let failure = Failure { reasons: vec!["cancelled".to_owned()], task: None };
+            // A record that does not hold its task.
+            let failure = Failure { verdict: Verdict::Cancelled, reasons: Vec::new(), task: None };
             vec![Fact::Failed { id: task.id(), failure }]
+        }
+        5 if !matches!(task, Task::TrainEpisodes(_) | Task::Validate(_)) => {
+            let verdict = [Verdict::Cancelled, Verdict::Dropped][chance.below(2)];
+            vec![stopped(task, verdict)]
+        }
+        // Whatever was stopped at any time, and perhaps is done by now.
+        6 if !stopped_before.is_empty() => {
+            vec![Fact::Lifted { id: stopped_before[chance.below(stopped_before.len())].clone() }]
         }
         // Finished after all, or by another pipeline in other company.
         3 => vec![failed(task), finished(task), finished(task)],
@@ -38,6 +47,7 @@ proptest! {
         let mut chance = stream(seed);
         let mut existing = Existing::default();
         let mut planner = Planner::new(&world.study, Existing::default());
+        let mut stopped_before = Vec::new();
         let mut open: BTreeMap<Place, Vec<(String, Task)>> = BTreeMap::new();
         for _ in 0..10_000 {
             let step = planner.step(&Flight::default()).unwrap();
@@ -56,7 +66,10 @@ proptest! {
             if whole.outcome != Outcome::Running {
                 return Ok(());
             }
-            for fact in next_fact(&world, &whole, &mut chance) {
+            for fact in next_facts(&world, &whole, &stopped_before, &mut chance) {
+                if let Fact::Failed { id, .. } = &fact {
+                    stopped_before.push(id.clone());
+                }
                 planner.learn(fact.clone());
                 existing.learn(fact);
             }

@@ -3,6 +3,7 @@
 mod convergence;
 mod incremental;
 mod rounds;
+mod stopped;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,6 +14,7 @@ use super::*;
 use crate::ids::content_id;
 use crate::study::tests::{SPECIFICATION, study_with};
 use crate::tasks::{Evaluate, RankedCell, Summary};
+use crate::verdict::Verdict;
 
 /// A world that does what plans say, one step at a time.
 struct World {
@@ -66,8 +68,12 @@ fn finished(task: &Task) -> Fact {
 }
 
 fn failed(task: &Task) -> Fact {
-    let failure = Failure { reasons: vec!["it crashed".to_owned()], task: Some(task.clone()) };
-    Fact::Failed { id: task.id(), failure }
+    stopped(task, Verdict::Failed)
+}
+
+fn stopped(task: &Task, verdict: Verdict) -> Fact {
+    let reasons = vec!["it crashed".to_owned()];
+    Fact::Failed { id: task.id(), failure: Failure { verdict, reasons, task: Some(task.clone()) } }
 }
 
 /// The records of frozen choices and closed rounds. A checkpoint is a function of what is merged, as it really is.
@@ -183,7 +189,7 @@ fn a_new_pipeline_starts_with_features_and_evaluations_only() {
     let plan = World::new(SPECIFICATION).plan();
     let kinds: HashSet<&str> = plan.enqueue.iter().map(|task| task.kind().name()).collect();
     assert_eq!(kinds, HashSet::from(["extract-features", "evaluate"]));
-    assert_eq!(plan.stages[&Stage::Evaluations], Progress { done: 0, failed: 0, total: 24 });
+    assert_eq!(plan.stages[&Stage::Evaluations], Progress { total: 24, ..Progress::default() });
     assert_eq!(plan.stages[&Stage::Measurements].total, 4);
 }
 
@@ -273,7 +279,7 @@ fn more_rounds_go_on_from_the_last_round_of_the_same_training() {
     let longer = SPECIFICATION.replace("generator: { rounds: 2", "generator: { rounds: 3");
     world.study = study_with(&longer).unwrap();
     let plan = world.plan();
-    assert_eq!(plan.stages[&Stage::Generator], Progress { done: 2, failed: 0, total: 3 });
+    assert_eq!(plan.stages[&Stage::Generator], Progress { done: 2, total: 3, ..Progress::default() });
     let [Task::TrainEpisodes(task)] = plan.enqueue.as_slice() else { panic!("{:?}", plan.enqueue) };
     assert_eq!(task.round, 2);
 }

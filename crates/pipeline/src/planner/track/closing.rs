@@ -28,7 +28,8 @@ impl Track {
                 }),
                 None if !context.existing.is_done(id) => match context.existing.failure(id) {
                     Some(failure) => {
-                        failed.push(shard_problem(self.model, self.closed, shard, failure.last_reason()));
+                        let told = shard_problem(self.model, self.closed, shard, &failure.told(id));
+                        failed.push((failure.is_problem(), told));
                     }
                     None => missing.push((shard, context.flight.age(id))),
                 },
@@ -42,14 +43,14 @@ impl Track {
             let merge = self.merge(training, done);
             step.merge.push(merge);
         } else if done.len() + missing.len() < quorum {
-            step.outcome = Outcome::Blocked(failed[0].clone());
+            step.outcome = Outcome::Blocked(failed[0].1.clone());
         } else {
             let overdue = |age: Option<Age>| age.is_some_and(|age| age.last >= training.shard_deadline);
             let late = missing.iter().filter(|(_, age)| overdue(*age));
             step.overdue.extend(late.map(|(shard, _)| self.round[*shard as usize].0.clone()));
             self.open.splice(0..0, missing.into_iter().map(|(shard, _)| shard));
         }
-        self.problems.extend(failed);
+        self.problems.extend(failed.into_iter().filter(|(is_problem, _)| *is_problem).map(|(_, told)| told));
         Ok(())
     }
 
@@ -74,6 +75,6 @@ impl Track {
     }
 }
 
-pub(super) fn shard_problem(model: Model, round: u32, shard: u32, reason: &str) -> String {
-    format!("shard {shard} of round {round} of the {} failed: {reason}", model.name())
+pub(super) fn shard_problem(model: Model, round: u32, shard: u32, told: &str) -> String {
+    format!("shard {shard} of round {round} of the {} {told}", model.name())
 }
