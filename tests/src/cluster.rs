@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use metad2a_pipeline::envelope::dialect;
+use metad2a_queue::{Class, Lane, Urgency};
+
 use crate::{Process, Project, program};
 
 /// Addresses that coordinator and workers are given.
@@ -54,6 +57,13 @@ impl Cluster {
     fn process(&self, project: &Project, name: &str, command: Command) -> Process {
         Process::new(name, command, project.path().join(format!("{name}.log")))
     }
+}
+
+/// The lanes that the coordinator of a project publishes to.
+pub fn lanes(project: &Project) -> Vec<Lane> {
+    [Urgency::High, Urgency::Normal]
+        .map(|urgency| Lane::new(project.pipeline(), dialect(), Class::Gpu, urgency))
+        .to_vec()
 }
 
 /// What `scripts/services/with-broker.sh` and `with-s3.sh` tell.

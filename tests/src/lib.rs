@@ -14,7 +14,7 @@ mod proxy;
 mod tables;
 
 pub use broker::PrivateBroker;
-pub use cluster::{Cluster, service};
+pub use cluster::{Cluster, lanes, service};
 pub use pictures::{idx_images, idx_labels};
 pub use process::Process;
 pub use project::{Project, program, repository};

@@ -6,7 +6,7 @@ mod chaos;
 mod command_line;
 mod data;
 mod killed;
-mod lost_workers;
+mod lost;
 mod operator;
 mod poison;
 mod runs;
