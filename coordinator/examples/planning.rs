@@ -62,7 +62,7 @@ name: planning
 seed: 1
 store: 'memory:'
 queue: 'memory:'
-sources: {{ many: {{ format: idx, paths: [x, y], use: meta }} }}
+sources: {{ many: {{ format: idx, paths: [pictures, labels], use: meta }} }}
 extractor: {{ kind: resnet18, weights: w, classes_per_task: 20 }}
 datasets:
   meta_train: {{ count: {}, least_classes: 10, most_classes: 20 }}
@@ -191,14 +191,14 @@ fn events(study: &Study) -> anyhow::Result<()> {
         .map(|task| Fact::Done { id: task.id(), done: Done { summary: summary(task), units: units(task) } })
         .collect();
     let (count, started) = (facts.len(), Instant::now());
-    let mut open = 0;
+    let mut places = 0;
     for fact in facts {
         planner.learn(fact);
         planner.step(&Flight::default())?;
-        open += planner.take_changes().into_iter().map(|place| planner.tasks(place).len()).sum::<usize>();
+        places += planner.take_changes().into_iter().map(|place| planner.tasks(place)).count();
     }
-    ensure!(open == 0, "a finished task is open");
-    println!("{count} events: {:.0} us each", started.elapsed().as_secs_f64() * 1e6 / count as f64);
+    let each = started.elapsed().as_secs_f64() * 1e6 / count as f64;
+    println!("{count} events: {each:.0} us each, {places} places looked at again");
     let done = planner.count_open().get(&Kind::Evaluate).copied().unwrap_or_default();
     println!("{done} tasks are still open");
     Ok(())
