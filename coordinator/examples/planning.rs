@@ -77,7 +77,13 @@ search: {{ recipe: short }}
     let source = IndexedSource {
         content_id: sha256_hex(b"many"),
         classes: (0..2_000).map(|label| (label, format!("class {label}"))).collect(),
-        address: SourceAddress { name: "many".to_owned(), format: "idx".to_owned(), paths: Vec::new() },
+        pictures: 0,
+        address: SourceAddress {
+            name: "many".to_owned(),
+            format: "idx".to_owned(),
+            paths: Vec::new(),
+            fingerprint: None,
+        },
     };
     let specification = Specification::parse("planning.yaml", &text)?;
     Ok(Study::design(specification, BTreeMap::from([("many".to_owned(), source)]), sha256_hex(b"weights"))?)

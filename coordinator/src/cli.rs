@@ -18,7 +18,9 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage or configuration
-  3  finished, but some tasks were given up";
+  3  finished, but some tasks were given up
+  4  another process is running this pipeline; nothing was done
+  5  a refresh was refused by its data gates; the last snapshot stays";
 
 /// Learns, once, from a database of datasets and trained networks, and then names the best networks for a new dataset
 /// in seconds.
@@ -49,7 +51,7 @@ pub enum Format {
 pub enum Command {
     /// Computes what a pipeline asks for and what is not there yet, and publishes a snapshot.
     #[command(
-        after_help = "Examples:\n  metad2a run pipeline.yaml\n  metad2a run pipeline.yaml --workers 0 --format json\n  metad2a run pipeline.yaml --detach"
+        after_help = "Examples:\n  metad2a run pipeline.yaml\n  metad2a run pipeline.yaml --workers 0 --format json\n  metad2a run pipeline.yaml --detach\n  metad2a run --refresh pipeline.yaml"
     )]
     Run(Run),
     /// Shows what `run` would do.
@@ -112,7 +114,7 @@ pub struct Run {
     #[command(flatten)]
     pub local: LocalWorkers,
     /// Run in the background; returns when the run leads the pipeline.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "refresh")]
     pub detach: bool,
     /// Where a run in the background writes what it says. By default beside an embedded queue, in `logs/`; on a broker
     /// in the folder for temporary files.
@@ -121,8 +123,25 @@ pub struct Run {
     /// Where the run in the background tells that it leads.
     #[arg(long, hide = true)]
     pub leads_socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub refresh: Refresh,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
+}
+
+/// What makes a run an unattended one.
+#[derive(Debug, Args)]
+pub struct Refresh {
+    /// Unattended, every night for instance: takes in new and changed sources, computes only what is missing, and
+    /// publishes only what passes the gates for data and models.
+    #[arg(long)]
+    pub refresh: bool,
+    /// Train on from the last published models, not from the seed.
+    #[arg(long, requires = "refresh")]
+    pub warm_start: bool,
+    /// Sources and tables are meant to shrink this time.
+    #[arg(long, requires = "refresh")]
+    pub allow_shrink: bool,
 }
 
 /// Workers that the coordinator starts as its own children.

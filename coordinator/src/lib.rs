@@ -24,6 +24,8 @@ mod pace;
 mod progress;
 mod project;
 mod publication;
+mod published;
+mod refresh_record;
 mod report;
 mod run;
 mod site;
@@ -44,6 +46,8 @@ pub enum Exit {
     WithDeadLetters,
     /// Another coordinator leads the pipeline.
     NotLeader,
+    /// The data gates of a refresh found that it would do harm.
+    Refused,
     Failed,
     /// Wrong usage or configuration.
     Usage,
@@ -54,9 +58,11 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
-            Exit::Failed | Exit::NotLeader => 1,
+            Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::WithDeadLetters => 3,
+            Exit::NotLeader => 4,
+            Exit::Refused => 5,
         }
     }
 
@@ -66,6 +72,8 @@ impl Exit {
             0 => Exit::Done,
             2 => Exit::Usage,
             3 => Exit::WithDeadLetters,
+            4 => Exit::NotLeader,
+            5 => Exit::Refused,
             _ => Exit::Failed,
         }
     }

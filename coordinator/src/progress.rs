@@ -61,8 +61,8 @@ impl Reporter {
     }
 
     /// Leaves the bars as they are and ends.
-    pub(crate) fn finish(self) {
-        if let Some(bars) = self.bars {
+    pub(crate) fn finish(&mut self) {
+        if let Some(bars) = self.bars.take() {
             for bar in bars.by_stage.values() {
                 bar.abandon();
             }

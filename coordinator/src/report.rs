@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub(crate) is_new: bool,
     pub(crate) datasets: Vec<DatasetReport>,
     pub(crate) models: Vec<ModelReport>,
+    /// What the snapshot says of itself, for instance that an old model stays.
+    pub(crate) notes: Vec<String>,
     /// What was given up, one line each.
     pub(crate) problems: Vec<String>,
     /// Trained networks in the snapshot.
@@ -107,6 +109,7 @@ pub(crate) async fn read(
         is_new,
         datasets: reports,
         models: model_reports(&metrics, &models),
+        notes: snapshot.notes.clone(),
         problems,
         evaluations: snapshot.rows("evaluations"),
         candidates_files: store.table_locations(snapshot, "candidates")?,
@@ -181,6 +184,9 @@ pub(crate) fn table(report: &Report) -> String {
     );
     for model in report.models.iter().filter(|model| !model.reproducible) {
         let _ = writeln!(text, "The {} is not reproducible: a quorum could close its rounds.", model.model);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "Note: {note}");
     }
     for problem in &report.problems {
         let _ = writeln!(text, "Given up: {problem}");
@@ -283,6 +289,7 @@ mod tests {
                     metrics: Vec::new(),
                 })
                 .into(),
+            notes: vec!["the predictor is that of snapshot 2".to_owned()],
             problems: vec!["evaluate task `x` failed: out of memory".to_owned()],
             evaluations: 152,
             candidates_files: vec!["/store/candidates.parquet".to_owned()],
@@ -298,6 +305,7 @@ mod tests {
 
         Snapshot 3 of `small` published: 152 trained networks.
         The generator is not reproducible: a quorum could close its rounds.
+        Note: the predictor is that of snapshot 2
         Given up: evaluate task `x` failed: out of memory
 
         Query it, for instance with DuckDB:

@@ -18,7 +18,7 @@ use futures::future::Either;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use metad2a_database::{Folding, Store};
 use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress, dialect};
-use metad2a_pipeline::planner::{Outcome, Planner, Results, Step};
+use metad2a_pipeline::planner::{Flight, Outcome, Planner, Results, Step};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
 use metad2a_pipeline::verdict::Verdict;
@@ -392,6 +392,25 @@ struct Sent {
 pub(crate) enum End {
     Finished { results: Box<Results>, problems: Vec<String> },
     Blocked { reason: String, problems: Vec<String>, log: Option<String> },
+}
+
+/// Goes as far as no task is needed: the end of a run that had only choices left to write, or none where there is work.
+pub(crate) async fn without_workers(store: &Store, planner: &mut Planner<'_>) -> anyhow::Result<Option<End>> {
+    loop {
+        let step = planner.step(&Flight::default())?;
+        match step.outcome {
+            Outcome::Finished(results) => {
+                return Ok(Some(End::Finished { results, problems: planner.problems() }));
+            }
+            Outcome::Blocked(reason) => {
+                return Ok(Some(End::Blocked { reason, problems: planner.problems(), log: None }));
+            }
+            Outcome::Running => {}
+        }
+        if planner.open_places().next().is_some() || !write_choices(store, planner, step).await? {
+            return Ok(None);
+        }
+    }
 }
 
 /// Runs a study until nothing is left to do.

@@ -13,26 +13,45 @@ use sha2::{Digest, Sha256};
 /// The study of a specification.
 pub(crate) async fn design(specification: Specification) -> anyhow::Result<Study> {
     let mut sources = BTreeMap::new();
-    for (name, source) in &specification.sources {
-        let address = address_of(name, source);
-        sources.insert(name.clone(), indexed(address).await?);
+    for (name, source) in index_all(&specification).await {
+        sources.insert(name, source?);
     }
+    study(specification, sources)
+}
+
+/// Every source of a specification, or why it cannot be used.
+pub(crate) async fn index_all(specification: &Specification) -> Vec<(String, anyhow::Result<IndexedSource>)> {
+    let mut sources = Vec::with_capacity(specification.sources.len());
+    for (name, source) in &specification.sources {
+        sources.push((name.clone(), indexed(address_of(name, source)).await));
+    }
+    sources
+}
+
+/// The study of a specification and its sources.
+pub(crate) fn study(
+    specification: Specification,
+    sources: BTreeMap<String, IndexedSource>,
+) -> anyhow::Result<Study> {
     let weights = weights_sha256(&specification.extractor.weights)?;
     Ok(Study::design(specification, sources, weights)?)
 }
 
 fn address_of(name: &str, source: &Source) -> SourceAddress {
-    SourceAddress { name: name.to_owned(), format: source.format.clone(), paths: source.paths.clone() }
+    let (format, paths) = (source.format.clone(), source.paths.clone());
+    SourceAddress { name: name.to_owned(), format, paths, fingerprint: None }
 }
 
-/// Reads labels, class names and the content id of a source.
-pub(crate) async fn indexed(address: SourceAddress) -> anyhow::Result<IndexedSource> {
+/// Reads labels, class names and the content id of a source. Its address then names what was read: files that come to a
+/// folder or pattern later do not disturb the run.
+pub(crate) async fn indexed(mut address: SourceAddress) -> anyhow::Result<IndexedSource> {
     let wrong = || format!("source `{}`", address.name);
     let format = address.format.parse().map_err(anyhow::Error::from).with_context(wrong)?;
     let location = SourceLocation { format, paths: address.paths.clone() };
     let found = index(&location).await.map_err(anyhow::Error::from).with_context(wrong)?;
     let classes = found.classes.into_iter().map(|class| (class.label, class.name)).collect();
-    Ok(IndexedSource { content_id: found.content_id, classes, address })
+    (address.paths, address.fingerprint) = (found.files, Some(found.fingerprint));
+    Ok(IndexedSource { content_id: found.content_id, classes, pictures: found.pictures, address })
 }
 
 /// The SHA-256 of a local file of weights.

@@ -15,7 +15,7 @@ mod tables;
 
 pub use broker::PrivateBroker;
 pub use cluster::{Cluster, lanes, service};
-pub use pictures::{idx_images, idx_labels};
+pub use pictures::{cifar_records, idx_images, idx_labels};
 pub use process::Process;
 pub use project::{Project, program, repository};
 pub use proxy::{FaultRates, StoreProxy};

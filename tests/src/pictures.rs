@@ -1,4 +1,4 @@
-//! Generated pictures in the IDX form: shapes that a small network learns to tell apart.
+//! Generated pictures in the IDX and CIFAR forms: shapes that a small network learns to tell apart.
 
 /// Side of the pictures in pixels.
 const SIDE: usize = 12;
@@ -40,5 +40,20 @@ pub fn idx_labels(classes: usize, per_class: usize) -> Vec<u8> {
     let mut file = vec![0, 0, 8, 1];
     file.extend(count.to_be_bytes());
     file.extend((0..classes * per_class).map(|number| (number % classes) as u8));
+    file
+}
+
+/// Pictures `numbers` of each of `classes` classes as CIFAR-10 records: one label byte, then three planes of 32 x 32.
+pub fn cifar_records(classes: usize, numbers: std::ops::Range<usize>) -> Vec<u8> {
+    const LARGE: usize = 32;
+    let mut file = Vec::new();
+    for (picture, class) in numbers.flat_map(|picture| (0..classes).map(move |class| (picture, class))) {
+        file.push(class as u8);
+        for _plane in 0..3 {
+            for y in 0..LARGE {
+                file.extend((0..LARGE).map(|x| pixel(class, picture, x * SIDE / LARGE, y * SIDE / LARGE)));
+            }
+        }
+    }
     file
 }

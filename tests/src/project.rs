@@ -118,7 +118,25 @@ impl Project {
     /// # Panics
     /// If the file cannot be written.
     pub fn write(&self, name: &str, content: &[u8]) {
-        std::fs::write(self.path().join(name), content).expect("a file in a temporary folder");
+        let file = self.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a file lies in a folder")).expect("a folder");
+        std::fs::write(file, content).expect("a file in a temporary folder");
+    }
+
+    /// Adds an image source to the specification, with pictures of its own.
+    pub fn add_source(&self, name: &str, purpose: &str, classes: usize, per_class: usize) {
+        self.write(&format!("{name}-images"), &idx_images(classes, per_class));
+        self.write(&format!("{name}-labels"), &idx_labels(classes, per_class));
+        let paths = format!("[{name}-images, {name}-labels]");
+        self.edit(
+            "sources:\n",
+            &format!("sources:\n  {name}: {{ format: idx, paths: {paths}, use: {purpose} }}\n"),
+        );
+    }
+
+    /// How many files lie in a folder of the project and below; none where there is no such folder.
+    pub fn count_files(&self, folder: &str) -> usize {
+        count_files(&self.path().join(folder))
     }
 
     /// Changes the specification.
@@ -169,4 +187,9 @@ impl Project {
     pub fn worker_log(&self) -> String {
         std::fs::read_to_string(self.path().join("logs/worker.log")).unwrap_or_default()
     }
+}
+
+fn count_files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.flatten().map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
 }

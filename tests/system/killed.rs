@@ -90,7 +90,7 @@ fn a_second_coordinator_names_the_first_and_leaves() {
     let second = project.run(&["run"]);
     first.kill().unwrap();
     first.wait().unwrap();
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(4));
     let errors = String::from_utf8_lossy(&second.stderr);
     assert!(errors.contains(&format!("is being run by process {}", first.id())), "{errors}");
 }

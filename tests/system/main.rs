@@ -9,4 +9,5 @@ mod killed;
 mod lost;
 mod operator;
 mod poison;
+mod refresh;
 mod runs;

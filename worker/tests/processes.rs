@@ -153,7 +153,12 @@ fn training(folder: &Path, epochs: u32) -> Envelope {
         folder.join(name).to_str().unwrap().to_owned()
     });
     let source = "a source's content id".to_owned();
-    let address = SourceAddress { name: "noise".into(), format: "idx".into(), paths: paths.to_vec() };
+    let address = SourceAddress {
+        name: "noise".into(),
+        format: "idx".into(),
+        paths: paths.to_vec(),
+        fingerprint: None,
+    };
     let cell = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|";
     let task = Task::Evaluate(Evaluate {
         dataset: Dataset {

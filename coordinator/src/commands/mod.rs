@@ -5,6 +5,7 @@ mod detach;
 mod doctor;
 mod gc;
 mod plan;
+mod refresh;
 mod run;
 mod search;
 mod snapshots;
@@ -18,6 +19,7 @@ use crate::cli::{Arguments, Command};
 
 pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
     match command {
+        Command::Run(arguments) if arguments.refresh.refresh => refresh::refresh(arguments).await,
         Command::Run(arguments) => run::run(arguments).await,
         Command::Plan(arguments) => plan::plan(arguments).await,
         Command::Search(arguments) => search::search(arguments).await,

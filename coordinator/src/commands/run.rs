@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use metad2a_database::{Access, Published, Store};
-use metad2a_pipeline::planner::{Flight, Outcome, Planner};
+use metad2a_pipeline::planner::Planner;
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::Study;
 use metad2a_queue::{Leadership, Queue};
@@ -14,11 +14,12 @@ use metad2a_queue::{Leadership, Queue};
 use super::{detach, print};
 use crate::cli::{Format, LocalWorkers, Run};
 use crate::hint::{self, Outcome as RunOutcome, RunName, Watched};
+use crate::ledger::Heads;
 use crate::local_workers::{Launch, LocalWorker};
 use crate::progress::{Reporter, duration};
 use crate::project::Project;
 use crate::publication::{RunFacts, publish};
-use crate::run::{Delivery, End, Leader, to_the_end};
+use crate::run::{Delivery, End, Leader, to_the_end, without_workers};
 use crate::{Exit, exit_code_of, ledger, project, report, sources};
 
 pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
@@ -71,7 +72,7 @@ pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
 }
 
 /// What others are told of the end.
-fn told(outcome: &anyhow::Result<Exit>) -> RunOutcome {
+pub(super) fn told(outcome: &anyhow::Result<Exit>) -> RunOutcome {
     let (exit, message) = match outcome {
         Ok(Exit::Done) => (Exit::Done, "done".to_owned()),
         Ok(Exit::WithDeadLetters) => (
@@ -108,32 +109,9 @@ impl Led<'_> {
         let text = project.text.clone().into();
         store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", text).await?;
 
-        let end = if let Some(end) = at_the_end_already(&mut planner)? {
-            end
-        } else {
-            let worker = start_worker(&study.specification, &arguments.local)?;
-            if let Some(worker) = &worker {
-                reporter.say(&format!("local worker: its log is {}", worker.log().display()));
-            }
-            let delivery = Delivery::of(study);
-            let mut leader = Leader::new((*store).clone(), (*queue).clone(), delivery, worker).await?;
-            leader.follow_decisions(heads);
-            leader.be_watched(watched);
-            let end = tokio::select! {
-                end = to_the_end(&mut leader, &mut planner, &mut reporter) => Some(end),
-                () = interrupted() => None,
-            };
-            leader.stop().await;
-            let Some(end) = end else {
-                reporter.finish();
-                eprintln!(
-                    "metad2a: stopped; what is finished is kept, and the same command goes on from there"
-                );
-                return Ok(Exit::Failed);
-            };
-            end?
-        };
-        reporter.finish();
+        let watch = Watch { heads, watched };
+        let end = compute(store, queue, &mut planner, &arguments.local, watch, &mut reporter).await?;
+        let Some(end) = end else { return Ok(Exit::Failed) };
         match end {
             End::Blocked { reason, problems, log } => {
                 for problem in &problems {
@@ -154,15 +132,45 @@ impl Led<'_> {
     }
 }
 
-/// A pipeline that is finished needs no worker.
-fn at_the_end_already(planner: &mut Planner<'_>) -> anyhow::Result<Option<End>> {
-    Ok(match planner.step(&Flight::default())?.outcome {
-        Outcome::Finished(results) => Some(End::Finished { results, problems: planner.problems() }),
-        Outcome::Blocked(_) | Outcome::Running => None,
-    })
+/// What a leader keeps an eye on, and who keeps an eye on it.
+pub(super) struct Watch {
+    pub(super) heads: Heads,
+    pub(super) watched: Watched,
 }
 
-async fn tell(
+/// Does what is left to do, with a local worker where one is wanted and anything is left; none where a person stopped it.
+pub(super) async fn compute(
+    store: &Store,
+    queue: &Arc<dyn Queue>,
+    planner: &mut Planner<'_>,
+    local: &LocalWorkers,
+    watch: Watch,
+    reporter: &mut Reporter,
+) -> anyhow::Result<Option<End>> {
+    if let Some(end) = without_workers(store, planner).await? {
+        return Ok(Some(end));
+    }
+    let study = planner.study();
+    let worker = start_worker(&study.specification, local)?;
+    if let Some(worker) = &worker {
+        reporter.say(&format!("local worker: its log is {}", worker.log().display()));
+    }
+    let mut leader = Leader::new(store.clone(), queue.clone(), Delivery::of(study), worker).await?;
+    leader.follow_decisions(watch.heads);
+    leader.be_watched(watch.watched);
+    let end = tokio::select! {
+        end = to_the_end(&mut leader, planner, reporter) => Some(end),
+        () = interrupted() => None,
+    };
+    leader.stop().await;
+    reporter.finish();
+    if end.is_none() {
+        eprintln!("metad2a: stopped; what is finished is kept, and the same command goes on from there");
+    }
+    end.transpose()
+}
+
+pub(super) async fn tell(
     store: &Store,
     pipeline: &str,
     published: Published,

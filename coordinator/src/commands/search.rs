@@ -62,6 +62,7 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
         name: "your dataset".to_owned(),
         format: arguments.dataset_format.clone(),
         paths: arguments.dataset.iter().map(|path| project::absolute(path, &here)).collect(),
+        fingerprint: None,
     };
     let source = sources::indexed(address).await?;
     ensure!(

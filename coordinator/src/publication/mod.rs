@@ -11,10 +11,12 @@ use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use metad2a_database::tables::{CurveRow, EvaluationRow, RunRow};
-use metad2a_database::{Checks, FileRef, Marker, ModelRecord, Published, SnapshotDraft, Store, TableRow};
+use metad2a_database::{
+    Checks, FileRef, Marker, ModelRecord, Published, SnapshotDraft, SnapshotSource, Store, TableRow,
+};
 use metad2a_pipeline::ids::content_id;
-use metad2a_pipeline::planner::{Existing, ModelSelected, Results};
-use metad2a_pipeline::study::{Bundle, Study};
+use metad2a_pipeline::planner::{Chosen, Existing, Learnt, Results};
+use metad2a_pipeline::study::{Bundle, IndexedSource, Study};
 use metad2a_pipeline::tasks::{Extractor, Kind, Model, ModelSettings, Recipe, Summary, Task};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +24,9 @@ use self::rows::Searched;
 use crate::ledger::file_of;
 
 /// Raised by hand when the derived rows change for equal results.
-const SEMANTICS: u32 = 1;
+const SEMANTICS: u32 = 2;
+/// Tables that may not shrink in a refresh. The number of candidates depends on what the models draw.
+const HELD_TABLES: [&str; 4] = ["datasets", "evaluations", "features", "searches"];
 /// Requests to the store at a time.
 const CONCURRENT_REQUESTS: usize = 16;
 
@@ -36,6 +40,12 @@ pub(crate) struct ModelConfig {
     pub(crate) classes_per_task: u32,
     /// Shape at which costs are counted.
     pub(crate) recipe: Recipe,
+    /// The decision that chose its checkpoint, by which a later refresh finds its figures.
+    #[serde(default)]
+    pub(crate) selection: Option<String>,
+    /// The classes that it has learnt from, through all models that it started from.
+    #[serde(default)]
+    pub(crate) learnt: Option<Learnt>,
 }
 
 /// The run that publishes.
@@ -51,7 +61,8 @@ pub(crate) struct RunFacts {
 fn inputs_id(study: &Study, results: &Results) -> String {
     let searches: Vec<(&str, &[String])> =
         results.searches.iter().map(|search| (search.task.as_str(), search.evaluations.as_slice())).collect();
-    let models = (&results.generator.checkpoint.sha256, &results.predictor.checkpoint.sha256);
+    let [generator, predictor] = Model::ALL.map(|model| &results.model(model).selected.checkpoint.sha256);
+    let models = (generator, predictor);
     content_id("snapshot", SEMANTICS, &(study.id(), &results.training_set, models, searches))
 }
 
@@ -69,9 +80,11 @@ pub(crate) async fn publish(
     if let Some(current) = current.as_ref().filter(|current| current.inputs_id == inputs_id) {
         return Ok(Published::Unchanged(current.number));
     }
-    let generator = put_model(store, study, Model::Generator, &results.generator).await?;
-    let predictor = put_model(store, study, Model::Predictor, &results.predictor).await?;
-    let models = [(generator, &results.generator), (predictor, &results.predictor)];
+    let mut models = Vec::new();
+    for model in Model::ALL {
+        let chosen = results.model(model);
+        models.push((put_model(store, study, model, chosen).await?, &chosen.selected));
+    }
 
     let mut tables = Tables { store, files: BTreeMap::new() };
     let wanted = wanted_units(study, existing, results);
@@ -104,11 +117,44 @@ pub(crate) async fn publish(
         inputs_id,
         tables: tables.files,
         models: models.iter().map(|(record, _)| (record.model.clone(), record.sha256.clone())).collect(),
-        notes: Vec::new(),
+        sources: sources(study),
+        notes: notes(results),
     };
-    let checks =
-        Checks { expected_rows: BTreeMap::from([("evaluations".to_owned(), units)]), violations: Vec::new() };
+    let checks = Checks {
+        expected_rows: BTreeMap::from([("evaluations".to_owned(), units)]),
+        shrinkage: shrinkage(study),
+        violations: Vec::new(),
+    };
     Ok(store.publish(draft, &checks).await?)
+}
+
+/// What readers of the snapshot should know of its models.
+fn notes(results: &Results) -> Vec<String> {
+    let kept = Model::ALL.into_iter().filter_map(|model| {
+        let gate = results.model(model).gate.as_ref()?;
+        let snapshot = gate.kept?;
+        Some(format!(
+            "the {} is that of snapshot {snapshot}: the new one did not pass its gate: {}",
+            model.name(),
+            gate.judgement.reason
+        ))
+    });
+    kept.collect()
+}
+
+fn sources(study: &Study) -> BTreeMap<String, SnapshotSource> {
+    let state = |source: &IndexedSource| SnapshotSource {
+        content_id: source.content_id.clone(),
+        classes: source.classes.len() as u64,
+        pictures: source.pictures,
+    };
+    study.sources.iter().map(|(name, source)| (name.clone(), state(source))).collect()
+}
+
+/// A person who runs a pipeline sees what shrinks; a refresh must not let it pass.
+fn shrinkage(study: &Study) -> BTreeMap<String, f64> {
+    let Some(refresh) = &study.refresh else { return BTreeMap::new() };
+    HELD_TABLES.map(|table| (table.to_owned(), refresh.shrink_tolerance)).into()
 }
 
 fn run_row(study: &Study, run: &RunFacts) -> RunRow {
@@ -129,23 +175,23 @@ async fn put_model(
     store: &Store,
     study: &Study,
     model: Model,
-    selected: &ModelSelected,
+    chosen: &Chosen,
 ) -> anyhow::Result<ModelRecord> {
     let specification = &study.specification;
-    let training = match model {
-        Model::Generator => &specification.generator,
-        Model::Predictor => &specification.predictor,
-    };
+    let selected = &chosen.selected;
     let config = ModelConfig {
-        settings: training.settings.clone(),
+        settings: chosen.settings.clone(),
         extractor: study.extractor.clone(),
         images_per_class: specification.extractor.images_per_class,
         classes_per_task: specification.extractor.classes_per_task,
         recipe: specification.recipe(&specification.search.recipe).clone(),
+        selection: selected.selection.clone(),
+        learnt: Some(chosen.learnt.clone()),
     };
     let weights = store.get_data(&file_of(&selected.checkpoint)).await?;
     let mut record = ModelRecord::of(model.name(), selected.round, serde_json::to_value(config)?, &weights);
     record.metrics.clone_from(&selected.metrics);
+    record.parents.extend(selected.started_from.iter().map(|parent| parent.checkpoint.sha256.clone()));
     record.reproducible = selected.is_reproducible();
     store.put_model(&specification.name, &record, weights).await?;
     // The same weights keep the record that they were first stored with.

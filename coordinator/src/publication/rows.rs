@@ -113,24 +113,26 @@ pub(super) fn models(records: &[(ModelRecord, &ModelSelected)]) -> Vec<ModelRow>
 /// The learning curves of both models.
 pub(super) fn training_metrics(results: &Results) -> Vec<TrainingMetricRow> {
     let mut rows = Vec::new();
-    for (model, selected) in [(Model::Generator, &results.generator), (Model::Predictor, &results.predictor)]
-    {
+    for model in Model::ALL {
+        let selected = &results.model(model).selected;
         for round in &selected.history {
-            let figure = |metric: &str, value: f64| TrainingMetricRow {
+            let figure = |metric: &str, dataset: Option<&str>, value: f64| TrainingMetricRow {
                 model: model.name().to_owned(),
                 training_id: selected.training.clone(),
                 round: round.round.into(),
                 metric: metric.to_owned(),
-                dataset_id: None,
+                dataset_id: dataset.map(str::to_owned),
                 value,
             };
-            rows.push(figure("train_loss", round.loss));
+            rows.push(figure("train_loss", None, round.loss));
             if selected.quorum.is_some() {
-                rows.push(figure("missing_shards", round.missing_shards.into()));
+                rows.push(figure("missing_shards", None, round.missing_shards.into()));
             }
-            rows.extend(
-                round.validation.iter().map(|(name, value)| figure(&format!("valid_{name}"), *value)),
-            );
+            rows.extend(round.validation.iter().map(|(name, value)| {
+                let (metric, dataset) =
+                    name.split_once('.').map_or((name.as_str(), None), |(metric, id)| (metric, Some(id)));
+                figure(&format!("valid_{metric}"), dataset, *value)
+            }));
         }
     }
     rows
@@ -151,8 +153,8 @@ pub(super) fn searches(study: &Study, results: &Results, searched: &[Searched<'_
             search_id: search.task.clone(),
             dataset_id: search.dataset.id.clone(),
             dataset_name: search.dataset.name.clone(),
-            generator_id: results.generator.checkpoint.sha256.clone(),
-            predictor_id: results.predictor.checkpoint.sha256.clone(),
+            generator_id: results.generator.selected.checkpoint.sha256.clone(),
+            predictor_id: results.predictor.selected.checkpoint.sha256.clone(),
             seed: study.specification.seed as i64,
             candidates_requested: study.specification.search.candidates.into(),
             graphs_drawn: *drawn as i64,

@@ -46,7 +46,7 @@ pub use gc::{Garbage, Inventory, Limits, Reason, Removed, garbage, names_in};
 pub use index::{Folding, FreshMarker};
 pub use models::ModelRecord;
 pub use parquet_files::{NamedFile, decode, encode, merge};
-pub use snapshots::{Checks, Published, Snapshot, SnapshotDraft, SnapshotTable, TableFile};
+pub use snapshots::{Checks, Published, Snapshot, SnapshotDraft, SnapshotSource, SnapshotTable, TableFile};
 pub use store::{Access, Entry, Examined, Put, Store, examine};
 pub use table::{Column, ColumnType, Reference, Repeatability, Table, TableRow, Value};
 

@@ -26,9 +26,20 @@ pub struct Snapshot {
     pub tables: BTreeMap<String, SnapshotTable>,
     /// Model name → id (SHA-256) of its checkpoint.
     pub models: BTreeMap<String, String>,
+    /// Name → the image source as it was read; empty where an older version published it.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SnapshotSource>,
     /// What a reader should know, e.g. that a new model did not pass its check and the old one stays.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// An image source that a snapshot was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSource {
+    pub content_id: String,
+    pub classes: u64,
+    pub pictures: u64,
 }
 
 /// A table of a snapshot.
@@ -59,6 +70,7 @@ pub struct SnapshotDraft {
     pub tables: BTreeMap<String, Vec<FileRef>>,
     /// Model name → id (SHA-256) of its checkpoint, which must be stored.
     pub models: BTreeMap<String, String>,
+    pub sources: BTreeMap<String, SnapshotSource>,
     pub notes: Vec<String>,
 }
 
@@ -67,6 +79,8 @@ pub struct SnapshotDraft {
 pub struct Checks {
     /// Table name → how many rows it must have.
     pub expected_rows: BTreeMap<String, u64>,
+    /// Table name → the share of the current snapshot's rows that may be missing, in [0, 1]; others may shrink freely.
+    pub shrinkage: BTreeMap<String, f64>,
     /// Broken rules that the caller found itself; any of them stops the publication.
     pub violations: Vec<String>,
 }

@@ -28,6 +28,12 @@ pub enum Error {
     )]
     UnknownClass { source_name: String, label: u32 },
 
+    /// A source that is not what it was when it was indexed.
+    #[error(
+        "`{source_name}` changed while the pipeline was running; run it again to take in what is there now"
+    )]
+    Changed { source_name: String },
+
     /// A dataset with one class under two numbers.
     #[error("dataset `{key}` names a class twice; each may be named once")]
     ClassTwice { key: String },
@@ -51,6 +57,7 @@ impl Error {
             | Self::PathCount { .. }
             | Self::Invalid { .. }
             | Self::UnknownClass { .. }
+            | Self::Changed { .. }
             | Self::ClassTwice { .. }
             | Self::ClassTooSmall { .. } => false,
         }

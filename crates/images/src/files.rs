@@ -23,6 +23,8 @@ pub(crate) struct Place {
 pub(crate) struct Entry {
     /// Relative to the folder, with `/` between the parts.
     pub(crate) name: String,
+    /// Its size.
+    pub(crate) bytes: u64,
     path: Path,
 }
 
@@ -73,7 +75,7 @@ impl Place {
             .filter_map(|object| {
                 let parts = object.location.prefix_match(&self.path)?;
                 let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-                Some(Entry { name, path: object.location })
+                Some(Entry { name, bytes: object.size, path: object.location })
             })
             .filter(|entry| !entry.name.split('/').any(|part| part.starts_with('.')))
             .collect();

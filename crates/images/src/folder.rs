@@ -12,13 +12,13 @@ use crate::{Error, Picture, Result};
 const KNOWN: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 /// Pictures by class, in the order of the classes' names.
-struct Listing {
+pub(crate) struct Listing {
     classes: Vec<String>,
     /// Class number and file.
     pictures: Vec<(u32, Entry)>,
 }
 
-async fn list(place: &Place) -> Result<Listing> {
+pub(crate) async fn list(place: &Place) -> Result<Listing> {
     let mut by_class: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
     for entry in place.list().await? {
         let Some((class, _)) = entry.name.split_once('/') else { continue };
@@ -37,27 +37,40 @@ async fn list(place: &Place) -> Result<Listing> {
     Ok(Listing { classes, pictures: pictures.collect() })
 }
 
-pub(crate) async fn index(place: &Place, hash: &mut Sha256) -> Result<Labels> {
-    let listing = list(place).await?;
-    let mut labels = Vec::with_capacity(listing.pictures.len());
-    for (label, entry) in &listing.pictures {
-        let bytes = place.read_entry(entry).await?;
-        hash.update((entry.name.len() as u64).to_le_bytes());
-        hash.update(&entry.name);
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(&bytes);
-        labels.push(*label);
-    }
-    Ok(Labels { labels, names: Some(listing.classes) })
-}
-
-pub(crate) async fn pictures(place: &Place, wanted: &BTreeSet<u32>) -> Result<Vec<(u32, Picture)>> {
-    let mut found = Vec::new();
-    for (label, entry) in list(place).await?.pictures {
-        if wanted.contains(&label) {
-            let bytes = place.read_entry(&entry).await?;
-            found.push((label, Picture::decode(&bytes, place.name(), &format!("file `{}`", entry.name))?));
+impl Listing {
+    /// Names and sizes of all pictures.
+    pub(crate) fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for (_, entry) in &self.pictures {
+            hash.update((entry.name.len() as u64).to_le_bytes());
+            hash.update(&entry.name);
+            hash.update(entry.bytes.to_le_bytes());
         }
+        hex::encode(hash.finalize())
     }
-    Ok(found)
+
+    pub(crate) async fn index(self, place: &Place, hash: &mut Sha256) -> Result<Labels> {
+        let mut labels = Vec::with_capacity(self.pictures.len());
+        for (label, entry) in &self.pictures {
+            let bytes = place.read_entry(entry).await?;
+            hash.update((entry.name.len() as u64).to_le_bytes());
+            hash.update(&entry.name);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(&bytes);
+            labels.push(*label);
+        }
+        Ok(Labels { labels, names: Some(self.classes) })
+    }
+
+    pub(crate) async fn pictures(self, place: &Place, wanted: &BTreeSet<u32>) -> Result<Vec<(u32, Picture)>> {
+        let mut found = Vec::new();
+        for (label, entry) in self.pictures {
+            if wanted.contains(&label) {
+                let bytes = place.read_entry(&entry).await?;
+                let at = format!("file `{}`", entry.name);
+                found.push((label, Picture::decode(&bytes, place.name(), &at)?));
+            }
+        }
+        Ok(found)
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow_schema::{DataType, Field, Fields, Schema};
 use metad2a_images::{
-    Error, LabelledPicture, SourceFormat, SourceIndex, SourceLocation, index, read_classes,
+    Error, LabelledPicture, SourceFormat, SourceIndex, SourceLocation, index, read_classes, read_indexed,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
@@ -277,6 +277,57 @@ async fn an_empty_folder_a_missing_file_and_an_unknown_class_are_named() {
     let labels = write(folder.path(), "l", &idx_labels(&[0]));
     let idx = location(SourceFormat::Idx, &[&pictures, &labels]);
     assert!(matches!(read_classes(&idx, &[0, 5]).await, Err(Error::UnknownClass { label: 5, .. })));
+}
+
+#[tokio::test]
+async fn a_pattern_or_a_folder_stands_for_the_files_that_are_there_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = write(folder.path(), "b.parquet", &parquet(&[(Some(png(7)), 0)], Some("[\"cat\",\"dog\"]")));
+    write(folder.path(), "notes.txt", b"no pictures");
+    write(folder.path(), "old/c.parquet", b"not looked at");
+    let here = folder.path().display().to_string();
+    let alone = index(&location(SourceFormat::HuggingfaceParquet, &[&one])).await.unwrap();
+    for path in [here.clone(), format!("{here}/"), format!("{here}/*.parquet"), format!("{here}/b*")] {
+        let found = index(&location(SourceFormat::HuggingfaceParquet, &[&path])).await.unwrap();
+        assert_eq!(found, SourceIndex { files: found.files.clone(), ..alone.clone() });
+        assert_eq!(found.files, [one.clone()]);
+    }
+    // A file that comes may know further classes.
+    let names = "[\"cat\",\"dog\",\"emu\"]";
+    let two = write(folder.path(), "a.parquet", &parquet(&[(Some(png(9)), 2)], Some(names)));
+    let grown = location(SourceFormat::HuggingfaceParquet, &[&here]);
+    let (found, read) = both(&grown, &[2]).await.unwrap();
+    assert_eq!(found.files, [two, one], "in the order of their names");
+    assert_eq!(found.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>(), ["cat", "emu"]);
+    assert_eq!((found.pictures, read.len()), (2, 1));
+    assert_ne!(found.content_id, alone.content_id);
+    let nothing = index(&location(SourceFormat::Cifar10Binary, &[&here])).await.unwrap_err().to_string();
+    assert!(nothing.ends_with("the folder: it has no file whose name is like `*.bin`"), "{nothing}");
+}
+
+#[tokio::test]
+async fn a_source_that_changed_since_it_was_indexed_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "cats/a.png", &png(4));
+    let path = folder.path().display().to_string();
+    let pictures = location(SourceFormat::ImageFolder, &[&path]);
+    let before = index(&pictures).await.unwrap();
+    let expected = before.fingerprint.as_str();
+    assert_eq!(read_indexed(&pictures, &[0], expected).await.unwrap().len(), 1);
+    write(folder.path(), "cats/b.png", &png(5));
+    assert!(matches!(read_indexed(&pictures, &[0], expected).await, Err(Error::Changed { .. })));
+
+    let images = write(folder.path(), "p", &idx_pictures(2));
+    let labels = write(folder.path(), "l", &idx_labels(&[0, 1]));
+    let files = location(SourceFormat::Idx, &[&images, &labels]);
+    let before = index(&files).await.unwrap();
+    let expected = before.fingerprint.as_str();
+    assert_eq!(read_indexed(&files, &[1], expected).await.unwrap().len(), 1);
+    write(folder.path(), "l", &idx_labels(&[1, 1]));
+    let error = read_indexed(&files, &[1], expected).await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("changed while the pipeline was running; run it again to take in what is there now")
+    );
 }
 
 #[tokio::test]

@@ -99,11 +99,13 @@ impl Default for GeneratorValidation {
 }
 
 /// What a generator is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorMetrics {
     /// Mean of minus the log-probability (nats) of the best cells' graphs. With fixed edges, uniform drawing has
     /// 6 · ln 5 ≈ 9.66; a generator that also draws edges pays for them too, so never compare the two kinds.
     pub nll_per_graph: f64,
+    /// The same for each dataset, by its id, in the order of the datasets.
+    pub nll_by_dataset: Vec<(String, f64)>,
     /// Valid graphs / drawn graphs.
     pub validity: f64,
     /// Distinct cells / valid graphs, counted within each dataset; NaN without valid graphs, as is the next.
@@ -136,6 +138,7 @@ pub fn validate_generator<S: BuildHasher>(
     let size = SetSize { classes: config.classes_per_dataset, images_per_class: config.images_per_class };
     let device = generator.parameters().device();
     let (mut nll, mut graphs, mut drawn) = (0.0, 0, 0);
+    let mut nll_by_dataset = Vec::new();
     let (mut valid, mut distinct, mut novel) = (0, 0, 0);
     for group in Pool::new(data, share)?.groups() {
         let dataset: &DatasetFeatures = &data.datasets[group.dataset];
@@ -146,7 +149,9 @@ pub fn validate_generator<S: BuildHasher>(
         let batch = GraphBatch::of_cells(&cells, generator.config(), device)?;
         let code = codes.f_mean_dim([0_i64].as_slice(), true, None)?;
         let code = code.f_expand([batch.count(), code.size()[1]], false)?;
-        nll += generator.reconstruction(&code, &batch)?.f_double_value(&[])?;
+        let of_dataset = generator.reconstruction(&code, &batch)?.f_double_value(&[])?;
+        nll_by_dataset.push((dataset.id.clone(), of_dataset / cells.len() as f64));
+        nll += of_dataset;
         graphs += cells.len();
         let decoded =
             generator.decode(&repeated(&codes, config.graphs_per_dataset)?, Drawing::Random(&mut random))?;
@@ -159,6 +164,7 @@ pub fn validate_generator<S: BuildHasher>(
     }
     Ok(GeneratorMetrics {
         nll_per_graph: nll / graphs as f64,
+        nll_by_dataset,
         validity: valid as f64 / drawn as f64,
         uniqueness: distinct as f64 / valid as f64,
         novelty: novel as f64 / distinct as f64,

@@ -33,6 +33,10 @@ pub struct SourceAddress {
     pub name: String,
     pub format: String,
     pub paths: Vec<String>,
+    /// What the source was when it was indexed; absent where nobody indexed it. A worker that finds another refuses the
+    /// task: the pictures are not those that its id names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// The body of a queue message.

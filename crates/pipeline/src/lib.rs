@@ -12,8 +12,10 @@
 pub mod envelope;
 pub mod ids;
 pub mod labels;
+pub mod model_gate;
 pub mod planner;
 pub mod rounds;
+pub mod source_changes;
 pub mod specification;
 pub mod study;
 pub mod tasks;

@@ -5,20 +5,28 @@
 //!   source indexes ┴─► Study::design ─► datasets, feature shards, bundles of units, random cells
 //! ```
 //!
-//! Pure: the same specification, indexes and seed give the same study, on every machine. **Invariant:** groups of
-//! classes depend on the source's content alone, never on the seed, so no class of one group ever helps another.
+//! Pure: the same specification, indexes and seed give the same study, on every machine. **Invariants:** groups of
+//! classes depend on the names of the source's classes alone, never on the seed, so no class of one group ever helps
+//! another. A source that is added, or a count that is raised, leaves everything else of the study as it was.
+
+mod draws;
+#[cfg(test)]
+mod growth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use metad2a_randomness::Key;
-use metad2a_search_space::{Cell, Operation};
+use metad2a_search_space::Cell;
 use serde::{Serialize, Serializer};
+
+use self::draws::{CellPool, classes_of, classes_of_dataset};
 
 use crate::envelope::SourceAddress;
 use crate::ids::{Id, content_id};
-use crate::specification::{ClassShares, DatasetGroup, Specification, Use};
+use crate::specification::{DatasetGroup, RefreshChoice, Specification, Use};
 use crate::tasks::{
-    Dataset, Evaluate, ExtractFeatures, Extractor, PicturesPerClass, Recipe, Task, Unit, unit_of,
+    Dataset, Evaluate, ExtractFeatures, Extractor, Model, ModelSettings, PicturesPerClass, Recipe, Task,
+    Unit, unit_of,
 };
 use crate::training_set::Group;
 
@@ -28,13 +36,14 @@ pub struct IndexedSource {
     pub content_id: String,
     /// Label and name of every class.
     pub classes: Vec<(u32, String)>,
+    pub pictures: u64,
     pub address: SourceAddress,
 }
 
 /// A dataset with its place in the study.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StudyDataset {
-    /// Such as `meta-train-003` or the name of a target source.
+    /// Such as `meta-train-letters-003` or the name of a target source.
     pub name: String,
     pub id: String,
     pub group: Group,
@@ -57,6 +66,8 @@ pub struct Study {
     bundles: Vec<BundleRange>,
     evaluation_recipe: String,
     search_recipe: String,
+    /// The rules of an unattended refresh; none in a run that a person asked for.
+    pub refresh: Option<RefreshChoice>,
 }
 
 /// A bundle as a part of the study's units: hundreds of thousands of them are kept.
@@ -124,6 +135,7 @@ impl Study {
             extractions: Vec::new(),
             units: Vec::new(),
             bundles: Vec::new(),
+            refresh: None,
         };
         let groups = study.specification.datasets.clone();
         study.draw_datasets(Group::MetaTrain, "meta_train", &groups.meta_train)?;
@@ -168,6 +180,14 @@ impl Study {
         self.units.len() as u64
     }
 
+    /// The settings of one of the two models.
+    pub fn settings(&self, model: Model) -> &ModelSettings {
+        match model {
+            Model::Generator => &self.specification.generator.settings,
+            Model::Predictor => &self.specification.predictor.settings,
+        }
+    }
+
     /// Datasets for which cells are searched.
     pub fn searched(&self) -> impl Iterator<Item = &StudyDataset> {
         self.datasets.iter().filter(|dataset| matches!(dataset.group, Group::MetaTest | Group::Target))
@@ -204,19 +224,12 @@ impl Study {
         if wanted.count == 0 {
             return Ok(());
         }
-        let pools = self.class_pools(group, key, wanted)?;
-        let randomness =
-            Key::new(&self.specification.seed.to_string(), &format!("datasets of {}", group.name()));
-        for number in 0..wanted.count {
-            let mut stream = randomness.stream(number.into());
-            let (source, classes) = &pools[stream.below(pools.len())];
-            let most = classes.len().min(wanted.most_classes as usize);
-            let least = wanted.least_classes as usize;
-            let amount = least + stream.below(most - least + 1);
-            let mut drawn = stream.sample(classes, amount);
-            drawn.sort_unstable();
-            let name = format!("{}-{number:03}", group.name());
-            self.add_dataset(name, group, source.clone(), drawn, wanted.pictures_per_class);
+        for (source, pool) in self.class_pools(group, key, wanted)? {
+            for number in 0..wanted.count {
+                let classes = classes_of_dataset(self.specification.seed, group, number, &pool, wanted);
+                let name = format!("{}-{source}-{number:03}", group.name());
+                self.add_dataset(name, group, source.clone(), classes, wanted.pictures_per_class);
+            }
         }
         Ok(())
     }
@@ -313,30 +326,12 @@ impl Study {
 
     fn add_bundles(&mut self) {
         let choice = &self.specification.evaluations;
-        let seed = self.specification.seed.to_string();
-        let mut pool: Vec<Cell> =
-            Cell::all().filter(|cell| !cell.is_always_zero() && cell.representative() == *cell).collect();
-        Key::new(&seed, "anchors").stream(0).shuffle(&mut pool);
-        let others = pool.split_off(pool.len().min(choice.anchors as usize));
-        let anchors = pool;
-        let strong: Vec<Cell> = others.iter().copied().filter(|cell| live_3x3(*cell) >= 2).collect();
+        let pool = CellPool::new(self.specification.seed);
         let learnt = |(_, dataset): &(usize, &StudyDataset)| {
             matches!(dataset.group, Group::MetaTrain | Group::MetaValid)
         };
-        for (number, (position, _)) in self.datasets.iter().enumerate().filter(learnt).enumerate() {
-            let mut stream = Key::new(&seed, "cells").stream(number as u64);
-            let wanted = choice.cells_per_dataset as usize;
-            let with_3x3 = (f64::from(choice.cells_per_dataset) * choice.with_live_3x3).round() as usize;
-            let mut cells = anchors.clone();
-            cells.extend(stream.sample(&strong, with_3x3));
-            for cell in stream.sample(&others, others.len()) {
-                if cells.len() >= anchors.len() + wanted {
-                    break;
-                }
-                if !cells.contains(&cell) {
-                    cells.push(cell);
-                }
-            }
+        for (position, dataset) in self.datasets.iter().enumerate().filter(learnt) {
+            let cells = pool.of_dataset(&dataset.id, choice);
             for units in units_of(&cells, &choice.seeds).chunks(choice.bundle as usize) {
                 self.bundles.push(BundleRange {
                     dataset: position as u32,
@@ -374,31 +369,6 @@ pub fn extraction_shards(
 
 fn extraction_id(extraction: &ExtractFeatures) -> String {
     Task::ExtractFeatures(extraction.clone()).id()
-}
-
-/// The labels of `group`, ascending. Keyed by the source's content alone.
-fn classes_of(group: Group, source: &IndexedSource, shares: ClassShares) -> Vec<u32> {
-    let mut labels: Vec<u32> = source.classes.iter().map(|(label, _)| *label).collect();
-    labels.sort_unstable();
-    Key::new(&source.content_id, "class groups").stream(0).shuffle(&mut labels);
-    let valid = (labels.len() as f64 * shares.valid).round() as usize;
-    let test = (labels.len() as f64 * shares.test).round() as usize;
-    let mut chosen = match group {
-        Group::MetaTest => labels[..test].to_vec(),
-        Group::MetaValid => labels[test..test + valid].to_vec(),
-        Group::MetaTrain | Group::Target => labels[test + valid..].to_vec(),
-    };
-    chosen.sort_unstable();
-    chosen
-}
-
-fn live_3x3(cell: Cell) -> usize {
-    let live = cell.live_edges();
-    cell.operations()
-        .iter()
-        .zip(live)
-        .filter(|(operation, live)| *live && **operation == Operation::NorConv3x3)
-        .count()
 }
 
 fn units_of(cells: &[Cell], seeds: &[u64]) -> Vec<Unit> {
@@ -444,7 +414,13 @@ search: { recipe: short, chosen: 2, random: 2, candidates: 10 }
         IndexedSource {
             content_id: content_id("test source", 1, &name),
             classes: (0..classes).map(|label| (label, format!("class {label}"))).collect(),
-            address: SourceAddress { name: name.to_owned(), format: "idx".to_owned(), paths: Vec::new() },
+            pictures: 20 * u64::from(classes),
+            address: SourceAddress {
+                name: name.to_owned(),
+                format: "idx".to_owned(),
+                paths: Vec::new(),
+                fingerprint: None,
+            },
         }
     }
 

@@ -415,6 +415,7 @@ pub enum Summary {
     Validation {
         /// Higher is better; selects the checkpoint.
         score: f64,
+        /// Means by name, and the figures of each dataset as `name.dataset-id`.
         metrics: BTreeMap<String, f64>,
     },
     Search {
@@ -424,6 +425,19 @@ pub enum Summary {
         /// Best first.
         ranked: Vec<RankedCell>,
     },
+}
+
+impl Summary {
+    /// The kind of the task that it is of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Features { .. } => Kind::ExtractFeatures,
+            Self::Evaluations { .. } => Kind::Evaluate,
+            Self::Shard { .. } => Kind::TrainEpisodes,
+            Self::Validation { .. } => Kind::Validate,
+            Self::Search { .. } => Kind::Search,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use metad2a_database::{FileRef, sha256_hex};
-use metad2a_images::{LabelledPicture, SourceLocation};
+use metad2a_images::{LabelledPicture, SourceLocation, read_classes, read_indexed};
 use metad2a_networks::Extractor;
 use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::tasks::{self, Blob};
@@ -55,10 +55,11 @@ impl Engine {
             reason: format!("{error}"),
         })?;
         let location = SourceLocation { format, paths: address.paths.clone() };
-        let pictures = self
-            .runtime
-            .block_on(metad2a_images::read_classes(&location, classes))
-            .with_context(|| format!("cannot read image source `{}`", address.name))?;
+        let pictures = match &address.fingerprint {
+            Some(fingerprint) => self.runtime.block_on(read_indexed(&location, classes, fingerprint)),
+            None => self.runtime.block_on(read_classes(&location, classes)),
+        }
+        .with_context(|| format!("cannot read image source `{}`", address.name))?;
         let pictures = Rc::new(pictures);
         self.pictures.last = Some((key, pictures.clone()));
         Ok(pictures)

@@ -46,8 +46,10 @@ impl Engine {
                     ("uniqueness", found.uniqueness),
                     ("novelty", found.novelty),
                 ];
-                let metrics = metrics.map(|(name, value)| (name.to_owned(), value));
-                (-found.nll_per_graph, BTreeMap::from(metrics))
+                let means = metrics.map(|(name, value)| (name.to_owned(), value));
+                let by_dataset = found.nll_by_dataset.into_iter();
+                let by_dataset = by_dataset.map(|(id, nll)| (format!("nll_per_graph.{id}"), nll));
+                (-found.nll_per_graph, means.into_iter().chain(by_dataset).collect())
             }
         };
         // JSON has no infinities; a model whose figures are none must lose against every other.

@@ -27,7 +27,12 @@ pub(super) async fn check(specification: &Specification, device: &str) -> Vec<Fi
     let mut findings = worker(device).await;
     for (name, source) in &specification.sources {
         let address =
-            SourceAddress { name: name.clone(), format: source.format.clone(), paths: source.paths.clone() };
+            SourceAddress {
+                name: name.clone(),
+                format: source.format.clone(),
+                paths: source.paths.clone(),
+                fingerprint: None,
+            };
         let thing = format!("source `{name}`");
         findings.push(match indexed(address).await {
             Ok(source) => Finding::ok(thing, format!("{} classes can be read", source.classes.len())),

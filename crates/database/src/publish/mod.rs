@@ -114,6 +114,7 @@ impl Store {
         }
         violations.extend(inspection.violations(draft.tables.keys().map(String::as_str)));
         violations.extend(count_violations(&tables, checks));
+        violations.extend(shrinkage_violations(&tables, current, checks));
         violations.extend(self.model_violations(draft).await?);
         if !violations.is_empty() {
             return Err(Error::Checks { pipeline: draft.pipeline.clone(), violations });
@@ -130,6 +131,7 @@ impl Store {
             published_at: now(),
             tables,
             models: draft.models.clone(),
+            sources: draft.sources.clone(),
             notes: draft.notes.clone(),
         })
     }
@@ -202,6 +204,26 @@ fn count_violations(tables: &BTreeMap<String, SnapshotTable>, checks: &Checks) -
             (found != *expected).then(|| format!("`{name}` must have {expected} rows, has {found}"))
         })
         .collect()
+}
+
+fn shrinkage_violations(
+    tables: &BTreeMap<String, SnapshotTable>,
+    current: Option<&Snapshot>,
+    checks: &Checks,
+) -> Vec<String> {
+    let Some(current) = current else { return Vec::new() };
+    let broken = checks.shrinkage.iter().filter_map(|(name, tolerance)| {
+        let before = current.rows(name);
+        let least = (before as f64 * (1.0 - tolerance)).ceil() as u64;
+        let found = tables.get(name).map_or(0, |table| table.rows);
+        (found < least).then(|| {
+            format!(
+                "`{name}` has {found} rows where snapshot {} has {before}, and needs {least}",
+                current.number
+            )
+        })
+    });
+    broken.collect()
 }
 
 /// Decoding and sorting may take seconds, which must not stop the heartbeats of the program's connections.

@@ -97,6 +97,7 @@ suite! {
     collecting::an_examined_store_stays_as_it_was,
     publishing::a_snapshot_holds_every_row_once,
     publishing::a_refresh_adds_to_what_was_published,
+    publishing::a_table_may_not_shrink_beyond_its_tolerance,
     publishing::equal_inputs_are_not_published_twice,
     publishing::rival_publishers_make_one_snapshot_of_equal_inputs,
     publishing::rival_publishers_of_other_inputs_follow_each_other,

@@ -103,6 +103,22 @@ pub(crate) async fn a_refresh_adds_to_what_was_published(place: &Place) {
     assert!(rows.contains(&evaluation("d1", 1, 1)));
 }
 
+pub(crate) async fn a_table_may_not_shrink_beyond_its_tolerance(place: &Place) {
+    let store = place.open().await;
+    filled(&store, "large").await.publish().await.unwrap();
+    let mut smaller = filled(&store, "smaller").await.draft;
+    smaller.tables.get_mut("evaluations").unwrap().truncate(5);
+    smaller.tables.get_mut("curves").unwrap().truncate(5);
+    let checks = |tolerance| Checks {
+        shrinkage: BTreeMap::from([("evaluations".to_owned(), tolerance), ("datasets".to_owned(), 0.0)]),
+        ..Checks::default()
+    };
+    let error = store.publish(smaller.clone(), &checks(0.1)).await.unwrap_err().to_string();
+    assert!(error.contains("`evaluations` has 5 rows where snapshot 1 has 6, and needs 6"), "{error}");
+    assert_eq!(current(&store).await.number, 1);
+    assert_eq!(store.publish(smaller, &checks(0.2)).await.unwrap(), Published::New(2));
+}
+
 pub(crate) async fn equal_inputs_are_not_published_twice(place: &Place) {
     let store = place.open().await;
     let draft = filled(&store, "one").await;
@@ -175,6 +191,7 @@ pub(crate) async fn a_broken_rule_publishes_nothing(place: &Place) {
 
     let checks = Checks {
         expected_rows: BTreeMap::from([("evaluations".to_owned(), 5), ("features".to_owned(), 1)]),
+        shrinkage: BTreeMap::new(),
         violations: vec!["the model lost quality".to_owned()],
     };
     let draft = filled(&store, "g").await.draft;

@@ -171,6 +171,13 @@ fn only_unknown_cells_are_new() {
         let found = validate_generator(&generator, &data, known, &settings, &batches()).expect("metrics");
         found.novelty
     };
+    let found =
+        validate_generator(&generator, &data, &HashSet::new(), &settings, &batches()).expect("metrics");
+    let ids: Vec<&String> = found.nll_by_dataset.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, data.datasets.iter().map(|dataset| &dataset.id).collect::<Vec<_>>());
+    // Every dataset has as many cells among its best, so the mean over graphs is that over datasets.
+    let mean = found.nll_by_dataset.iter().map(|(_, nll)| nll).sum::<f64>() / ids.len() as f64;
+    assert!((mean - found.nll_per_graph).abs() < 1e-9, "{found:?}");
     assert!((novelty(&HashSet::new()) - 1.0).abs() < 1e-12);
     assert!(novelty(&Cell::all().collect()).abs() < 1e-12);
 }

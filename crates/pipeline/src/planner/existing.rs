@@ -3,14 +3,14 @@
 //! A store of hundreds of thousands of finished tasks must fit into memory, so ids are kept as their 32 bytes, and of
 //! the summaries only those that a plan reads: those of shards, validations and searches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, Published};
 use crate::ids::Id;
-use crate::tasks::{Summary, Task};
+use crate::tasks::{Kind, Summary, Task};
 use crate::verdict::Verdict;
 
 /// A finished task: what its marker says.
@@ -98,6 +98,9 @@ pub struct Existing {
     /// Failures whose record does not hold the task: only its id can tell what was given up.
     taskless: usize,
     frozen: HashMap<String, Value>,
+    /// Finished tasks.
+    counts: BTreeMap<Kind, u64>,
+    published: Vec<Published>,
 }
 
 impl Existing {
@@ -124,6 +127,9 @@ impl Existing {
                     *holder = position;
                 }
             }
+        }
+        if !self.done.contains_key(&id) {
+            *self.counts.entry(done.summary.kind()).or_default() += 1;
         }
         let summary = match done.summary {
             Summary::Features { .. } | Summary::Evaluations { .. } => None,
@@ -167,6 +173,25 @@ impl Existing {
     /// How many tasks are finished.
     pub fn count_done(&self) -> u64 {
         self.done.len() as u64
+    }
+
+    /// How many tasks of each kind are finished.
+    pub fn count_by_kind(&self) -> &BTreeMap<Kind, u64> {
+        &self.counts
+    }
+
+    /// How many trainings of cells are finished.
+    pub fn count_units(&self) -> u64 {
+        self.units.len() as u64
+    }
+
+    /// Tells of the models of the last few snapshots, newest first.
+    pub fn set_published(&mut self, published: Vec<Published>) {
+        self.published = published;
+    }
+
+    pub(super) fn published(&self) -> &[Published] {
+        &self.published
     }
 
     pub fn is_done(&self, id: &str) -> bool {

@@ -21,6 +21,8 @@ mod evaluations;
 mod existing;
 mod flight;
 mod open;
+mod published;
+mod refresh;
 mod results;
 mod searches;
 mod stages;
@@ -35,6 +37,8 @@ use std::collections::BTreeMap;
 
 pub use existing::{Done, Existing, Fact, Failure};
 pub use flight::{Age, Flight};
+pub use published::{Learnt, Published, PublishedModel};
+pub use refresh::{Chosen, Gated, Parent};
 pub use results::{Results, SearchResult};
 use serde_json::Value;
 pub use stages::{Place, Progress, Stage};

@@ -2,18 +2,27 @@
 
 use metad2a_search_space::Cell;
 
-use super::ModelSelected;
+use super::Chosen;
 use crate::study::StudyDataset;
-use crate::tasks::RankedCell;
+use crate::tasks::{Model, RankedCell};
 
 /// The models and searches of a finished pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// Id of the frozen training set.
     pub training_set: String,
-    pub generator: ModelSelected,
-    pub predictor: ModelSelected,
+    pub generator: Chosen,
+    pub predictor: Chosen,
     pub searches: Vec<SearchResult>,
+}
+
+impl Results {
+    pub fn model(&self, model: Model) -> &Chosen {
+        match model {
+            Model::Generator => &self.generator,
+            Model::Predictor => &self.predictor,
+        }
+    }
 }
 
 /// One search with its measurements.

@@ -1,7 +1,7 @@
 //! Searches with the chosen models, and trainings of what they found.
 
 use super::board::{Board, Look};
-use super::{Error, Existing, Failure, ModelSelected, Planner, SearchResult, evaluations};
+use super::{Chosen, Error, Existing, Failure, Planner, SearchResult, evaluations};
 use crate::ids::Id;
 use crate::study::{Bundle, Study, StudyDataset};
 use crate::tasks::{Search, Summary, Task, Unit};
@@ -21,12 +21,7 @@ struct SearchItem<'a> {
 }
 
 impl<'a> Searches<'a> {
-    pub(super) fn new(
-        study: &'a Study,
-        existing: &Existing,
-        generator: &ModelSelected,
-        predictor: &ModelSelected,
-    ) -> Self {
+    pub(super) fn new(study: &'a Study, existing: &Existing, generator: &Chosen, predictor: &Chosen) -> Self {
         let item = |dataset: &'a StudyDataset| {
             let task = Task::Search(search_task(study, dataset, generator, predictor));
             SearchItem { dataset, id: task.id(), task }
@@ -95,12 +90,7 @@ fn look(existing: &Existing, item: &SearchItem<'_>) -> Look {
     }
 }
 
-fn search_task(
-    study: &Study,
-    dataset: &StudyDataset,
-    generator: &ModelSelected,
-    predictor: &ModelSelected,
-) -> Search {
+fn search_task(study: &Study, dataset: &StudyDataset, generator: &Chosen, predictor: &Chosen) -> Search {
     let specification = &study.specification;
     let recipe = specification.recipe(&specification.search.recipe);
     Search {
@@ -108,10 +98,10 @@ fn search_task(
         source: dataset.dataset.source.clone(),
         classes: dataset.dataset.classes.clone(),
         features: dataset.features.clone(),
-        generator: generator.checkpoint.clone(),
-        generator_settings: specification.generator.settings.clone(),
-        predictor: predictor.checkpoint.clone(),
-        predictor_settings: specification.predictor.settings.clone(),
+        generator: generator.selected.checkpoint.clone(),
+        generator_settings: generator.settings.clone(),
+        predictor: predictor.selected.checkpoint.clone(),
+        predictor_settings: predictor.settings.clone(),
         candidates: specification.search.candidates,
         sets: specification.search.sets,
         seed: specification.seed,
@@ -175,8 +165,7 @@ impl Measurements {
 impl Planner<'_> {
     /// Opens the searches once both models are chosen, and the measurements once all searches are settled.
     pub(super) fn search_and_measure(&mut self) -> Result<(), Error> {
-        let (Some(generator), Some(predictor)) = (self.generator.selected(), self.predictor.selected())
-        else {
+        let (Some(generator), Some(predictor)) = (self.generator.chosen(), self.predictor.chosen()) else {
             return Ok(());
         };
         let searches = self

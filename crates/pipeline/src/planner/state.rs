@@ -185,8 +185,7 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(&self, training_set: String, step: &mut Step) {
-        let (Some(generator), Some(predictor)) = (self.generator.selected(), self.predictor.selected())
-        else {
+        let (Some(generator), Some(predictor)) = (self.generator.chosen(), self.predictor.chosen()) else {
             return;
         };
         if let Some(measurements) = &self.measurements

@@ -6,12 +6,15 @@
 //! late shard is looked at by nobody, and each shard goes on from the optimiser state of its last accepted round.
 
 mod closing;
+mod gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::closing::shard_problem;
+use self::gate::GATE;
+use super::refresh::{WarmStart, warm_start};
 use super::training::{ModelSelected, RoundClosed, RoundMetrics, training_id};
-use super::{Error, Existing, Flight, Freeze, Outcome, Step};
+use super::{Chosen, Error, Existing, Flight, Freeze, Outcome, Parent, Step};
 use crate::ids::content_id;
 use crate::specification::Training;
 use crate::study::Study;
@@ -26,6 +29,10 @@ pub(super) struct Track {
     model: Model,
     names: Option<Names>,
     selected: Option<ModelSelected>,
+    /// The model that is published.
+    chosen: Option<Chosen>,
+    /// Measurements of published models that the gate waits for.
+    gate: Vec<(String, Task)>,
     /// Closed rounds.
     closed: u32,
     last: Option<RoundClosed>,
@@ -49,6 +56,8 @@ struct Names {
     training_set: String,
     training: String,
     selection: String,
+    /// Where the first round starts, if not from the seed.
+    parent: Option<Parent>,
 }
 
 /// A validated checkpoint.
@@ -83,6 +92,8 @@ impl Track {
             model,
             names: None,
             selected: None,
+            chosen: None,
+            gate: Vec::new(),
             closed: 0,
             last: None,
             history: Vec::new(),
@@ -96,8 +107,9 @@ impl Track {
         }
     }
 
-    pub(super) fn selected(&self) -> Option<&ModelSelected> {
-        self.selected.as_ref()
+    /// The model that is published, once its training is over and its gate passed.
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_ref()
     }
 
     pub(super) fn rounds_done(&self, rounds: u32) -> u64 {
@@ -113,6 +125,9 @@ impl Track {
     pub(super) fn task(&self, number: u32) -> Option<&(String, Task)> {
         if !self.open.contains(&number) {
             return None;
+        }
+        if let Some(number) = number.checked_sub(GATE) {
+            return self.gate.get(number as usize);
         }
         match number.checked_sub(VALIDATIONS) {
             Some(round) => self.unvalidated.get(&round),
@@ -143,13 +158,18 @@ impl Track {
 
     fn go_on(&mut self, context: &Context<'_>, step: &mut Step) -> Result<(), Error> {
         let training = context.training(self.model);
-        self.name(context, training);
+        if !self.is_named(context, training, step)? {
+            return Ok(());
+        }
         if self.selected.is_none() {
             let selection = &self.names().selection;
             self.selected = context.existing.frozen::<ModelSelected>(selection, "selected model")?;
         }
-        if let Some(selected) = &self.selected {
-            self.problems = given_up(context.existing, self.model, selected);
+        if let Some(selected) = self.selected.clone() {
+            self.problems = given_up(context.existing, self.model, &selected);
+            if self.chosen.is_none() {
+                self.pass_gate(context, &selected, step)?;
+            }
             return Ok(());
         }
         while self.closed < training.rounds {
@@ -174,14 +194,30 @@ impl Track {
         Ok(())
     }
 
-    fn name(&mut self, context: &Context<'_>, training: &Training) {
-        self.names.get_or_insert_with(|| {
-            let seed = context.study.specification.seed;
-            let id = training_id(self.model, training, context.training_set, seed);
-            let selection =
-                content_id("model-selection", 1, &(&id, training.rounds, training.validate_every));
-            Names { training_set: context.training_set.to_owned(), training: id, selection }
-        });
+    /// Names the training, unless what it starts from is still to be written down.
+    fn is_named(
+        &mut self,
+        context: &Context<'_>,
+        training: &Training,
+        step: &mut Step,
+    ) -> Result<bool, Error> {
+        if self.names.is_some() {
+            return Ok(true);
+        }
+        let seed = context.study.specification.seed;
+        let id = |parent| training_id(self.model, training, context.training_set, seed, parent);
+        let parent = match warm_start(context.study, context.existing, self.model, &id(None))? {
+            WarmStart::From(parent) => parent,
+            WarmStart::Open(freeze) => {
+                step.freeze.push(freeze);
+                return Ok(false);
+            }
+        };
+        let id = id(parent.as_ref().map(|parent| parent.checkpoint.sha256.as_str()));
+        let selection = content_id("model-selection", 1, &(&id, training.rounds, training.validate_every));
+        let training_set = context.training_set.to_owned();
+        self.names = Some(Names { training_set, training: id, selection, parent });
+        Ok(true)
     }
 
     fn names(&self) -> &Names {
@@ -199,6 +235,7 @@ impl Track {
             return;
         }
         let before = self.last.as_ref();
+        let start = self.names().parent.as_ref().map(|parent| &parent.checkpoint);
         let task = |shard: u32| {
             Task::TrainEpisodes(TrainEpisodes {
                 model: self.model,
@@ -208,7 +245,7 @@ impl Track {
                 round: self.closed,
                 shard,
                 steps: training.steps_per_round,
-                base: before.map(|closed| closed.checkpoint.clone()),
+                base: before.map(|closed| &closed.checkpoint).or(start).cloned(),
                 optimiser: before.and_then(|closed| closed.optimisers.get(shard as usize)?.clone()),
             })
         };
@@ -295,6 +332,8 @@ impl Track {
             history: self.history.clone(),
             quorum: training.quorum_below_all(),
             given_up: absent.chain(unvalidated).cloned().collect(),
+            selection: Some(self.names().selection.clone()),
+            started_from: self.names().parent.clone(),
         };
         let detail = serde_json::to_value(&selected).expect("a selection has string keys");
         let id = self.names().selection.clone();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Parent;
 use crate::ids::content_id;
 use crate::specification::Training;
 use crate::tasks::{Blob, Model};
@@ -56,6 +57,12 @@ pub struct ModelSelected {
     /// Shards and validations that were given up and that the training went on without: ids of their tasks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub given_up: Vec<String>,
+    /// Id of this decision, by which a published model is found again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// The published model that the training started from; none where it started from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<Parent>,
 }
 
 impl ModelSelected {
@@ -83,14 +90,24 @@ fn is_zero(number: &u32) -> bool {
 }
 
 /// Names a training: everything its checkpoints depend on, except how many rounds there are. So more rounds, asked for
-/// later, go on from the last one.
-pub fn training_id(model: Model, training: &Training, training_set: &str, seed: u64) -> String {
+/// later, go on from the last one. `parent` is the checkpoint that it starts from, where that is not drawn from the seed.
+pub fn training_id(
+    model: Model,
+    training: &Training,
+    training_set: &str,
+    seed: u64,
+    parent: Option<&str>,
+) -> String {
     let shape = (training.shards, training.steps_per_round, training.outer);
-    match training.quorum_below_all() {
+    let cold = match training.quorum_below_all() {
         None => content_id("training", 1, &(model, &training.settings, training_set, seed, shape)),
         // Rounds that may lack a shard never serve a training that promises all of them.
         Some(quorum) => {
             content_id("training", 1, &(model, &training.settings, training_set, seed, shape, quorum))
         }
+    };
+    match parent {
+        None => cold,
+        Some(parent) => content_id("warm training", 1, &(cold, parent)),
     }
 }

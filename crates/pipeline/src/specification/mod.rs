@@ -56,7 +56,7 @@ pub struct Source {
     pub split: Fractions,
 }
 
-/// How many datasets of a group are drawn, and how large.
+/// How many datasets of a group are drawn from each meta source, and how large.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DatasetGroup {
     pub count: u32,
@@ -156,6 +156,24 @@ pub struct Patience {
     pub no_progress_seconds: u64,
 }
 
+/// What an unattended refresh may publish: see [`model_gate`](crate::model_gate) and
+/// [`source_changes`](crate::source_changes).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RefreshChoice {
+    /// Trainings start from the published models, not from the seed.
+    pub warm_start: bool,
+    /// The share of a source's or table's count that may be lost.
+    pub shrink_tolerance: f64,
+    /// Models of so many snapshots are compared with.
+    pub snapshots: u32,
+    /// Of the bound on a model's loss.
+    pub confidence: f64,
+    /// Loss that is let pass, in nats per graph.
+    pub generator_tolerance: f64,
+    /// Loss that is let pass, in rank correlation within a dataset.
+    pub predictor_tolerance: f64,
+}
+
 /// A pipeline that can be planned.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Specification {
@@ -172,6 +190,7 @@ pub struct Specification {
     pub generator: Training,
     pub predictor: Training,
     pub search: SearchChoice,
+    pub refresh: RefreshChoice,
 }
 
 impl Specification {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::section::{Problem, Problems, Section};
 use super::{
-    ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, SearchChoice, Source,
-    Specification, Training, Use,
+    ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, RefreshChoice, SearchChoice,
+    Source, Specification, Training, Use,
 };
 use crate::labels::Label;
 use crate::tasks::{
@@ -59,6 +59,7 @@ fn root(mut root: Section<'_>) -> Option<Specification> {
     let predictor = training(models.section("predictor"), width);
     models.finish();
     let search = search(root.required_section("search"), &recipes);
+    let refresh = refresh(root.section("refresh"));
     root.finish();
     Some(Specification {
         name: name?,
@@ -74,6 +75,7 @@ fn root(mut root: Section<'_>) -> Option<Specification> {
         generator,
         predictor,
         search: search?,
+        refresh,
     })
 }
 
@@ -338,6 +340,23 @@ fn search(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Optio
     Some(SearchChoice { candidates, sets, chosen, random, recipe: recipe?, seeds, constraints })
 }
 
+fn refresh(mut section: Section<'_>) -> RefreshChoice {
+    let warm_start = section.optional("warm_start", "`true` or `false`").unwrap_or(false);
+    let shrink_tolerance = section.number("shrink_tolerance", 0.1, 0.0, 1.0);
+    let mut gate = section.section("model_gate");
+    let choice = RefreshChoice {
+        warm_start,
+        shrink_tolerance,
+        snapshots: gate.count("snapshots", 3, 1, 100),
+        confidence: gate.number("confidence", 0.95, 0.5, 0.999),
+        generator_tolerance: gate.number("generator_tolerance", 0.2, -1_000.0, 1_000.0),
+        predictor_tolerance: gate.number("predictor_tolerance", 0.1, -2.0, 2.0),
+    };
+    gate.finish();
+    section.finish();
+    choice
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Specification;
@@ -364,6 +383,8 @@ search: { recipe: short }
         assert_eq!(specification.generator.settings.feature_width, 1280);
         assert_eq!(specification.recipe("short").batch_size, 256);
         assert_eq!(specification.search.candidates, 500);
+        assert!(!specification.refresh.warm_start);
+        assert_eq!(specification.refresh.snapshots, 3);
     }
 
     #[test]

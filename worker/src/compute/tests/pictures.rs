@@ -40,7 +40,7 @@ pub(super) fn write_idx(folder: &Path) -> SourceAddress {
             std::fs::write(&path, bytes).unwrap();
             path.to_str().unwrap().to_owned()
         });
-    SourceAddress { name: "bands".into(), format: "idx".into(), paths: paths.to_vec() }
+    SourceAddress { name: "bands".into(), format: "idx".into(), paths: paths.to_vec(), fingerprint: None }
 }
 
 const FRACTIONS: Fractions = Fractions { train: 0.6, valid: 0.2, test: 0.2 };
@@ -240,4 +240,15 @@ fn features_repeat_and_keep_the_hashes_of_their_pictures() {
         assert!(row.vector.iter().any(|number| *number > 0.0));
         assert_eq!(row.picture_hash.len(), 64);
     }
+}
+
+#[test]
+fn a_source_that_changed_since_the_task_was_published_is_refused_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = SourceAddress { fingerprint: Some("00".repeat(32)), ..write_idx(folder.path()) };
+    let mut envelope = envelope(Task::Evaluate(evaluate(&[0, 1], &units())));
+    envelope.sources.insert(SOURCE.into(), address);
+    let error = work(&mut engine("changed"), envelope).unwrap_err();
+    assert!(is_permanent(&error), "{error:#}");
+    assert!(format!("{error:#}").contains("changed while the pipeline was running"), "{error:#}");
 }

@@ -2,6 +2,7 @@
 
 mod convergence;
 mod incremental;
+mod refresh;
 mod rounds;
 mod stopped;
 
@@ -181,7 +182,7 @@ fn a_finished_pipeline_has_nothing_left_to_do() {
     let Outcome::Finished(results) = plan.outcome else { panic!("not finished") };
     assert_eq!(results.searches.len(), 1);
     assert_eq!(results.searches[0].chosen.len(), 2);
-    assert_eq!(results.generator.history.len(), 2);
+    assert_eq!(results.generator.selected.history.len(), 2);
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl Records {
     /// The checkpoints of the generator's rounds, by round.
     fn closed_rounds(&self, study: &Study, training_set: &str) -> Vec<RoundClosed> {
         let specification = &study.specification;
-        let id = training_id(Model::Generator, &specification.generator, training_set, specification.seed);
+        let training = &specification.generator;
+        let id = training_id(Model::Generator, training, training_set, specification.seed, None);
         let decision = |round: u32| content_id("round", 1, &(&id, round));
         let record = |round| self.existing.frozen::<RoundClosed>(&decision(round), "closed round").unwrap();
         (0..specification.generator.rounds).map_while(record).collect()
@@ -179,10 +180,10 @@ proptest! {
         let trouble = Trouble { lost: 0.25, coordinator_dies: 0.05, rival: 0.02 };
         let (rounds, outcome) = simulate(&sharded("quorum: 3,"), seed, trouble);
         let Outcome::Finished(results) = outcome else { panic!("not finished") };
-        prop_assert!(!results.generator.is_reproducible());
-        prop_assert!(results.predictor.is_reproducible());
+        prop_assert!(!results.generator.selected.is_reproducible());
+        prop_assert!(results.predictor.selected.is_reproducible());
         let mut expected: Vec<Option<Blob>> = vec![None; 4];
-        for (closed, metrics) in rounds.iter().zip(&results.generator.history) {
+        for (closed, metrics) in rounds.iter().zip(&results.generator.selected.history) {
             prop_assert!(closed.shards.len() >= 3);
             prop_assert_eq!(metrics.missing_shards as usize, 4 - closed.shards.len());
             prop_assert_eq!(closed.accepted.is_empty(), closed.shards.len() == 4);
@@ -309,7 +310,7 @@ fn with_too_few_shards_left_for_the_quorum_the_training_blocks() {
 fn a_quorum_is_a_training_of_its_own_and_all_shards_as_the_quorum_are_not() {
     let id = |more: &str| {
         let world = World::new(&sharded(more));
-        training_id(Model::Generator, &world.study.specification.generator, "set", 1)
+        training_id(Model::Generator, &world.study.specification.generator, "set", 1, None)
     };
     assert_eq!(id(""), id("quorum: 4,"));
     assert_ne!(id(""), id("quorum: 3,"));

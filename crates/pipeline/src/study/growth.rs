@@ -1,0 +1,162 @@
+//! A study that grows keeps what it had.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::draws::CellPool;
+use super::tests::{SPECIFICATION, source};
+use super::*;
+
+/// Everything that a study asks of one source, by id.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    datasets: Vec<(String, String)>,
+    extractions: BTreeSet<String>,
+    bundles: Vec<String>,
+}
+
+fn asked(study: &Study, name: &str) -> Asked {
+    let content_id = &study.sources[name].content_id;
+    let extractions = study.extractions.iter().filter(|shard| shard.source == *content_id);
+    let bundles = study.bundles().filter(|bundle| bundle.dataset.source == name);
+    let datasets = study.datasets.iter().filter(|dataset| dataset.source == name);
+    Asked {
+        datasets: datasets.map(|dataset| (dataset.name.clone(), dataset.id.clone())).collect(),
+        extractions: extractions.map(extraction_id).collect(),
+        bundles: bundles.map(|bundle| Task::Evaluate(bundle.evaluate(bundle.units.to_vec())).id()).collect(),
+    }
+}
+
+fn units(study: &Study) -> BTreeSet<String> {
+    let bundles = study.bundles();
+    bundles.flat_map(|bundle| bundle.units.iter().map(move |unit| bundle.unit_id(unit).to_string())).collect()
+}
+
+/// A study of the sources that are named: `m…` for meta, `t…` for targets, all else as in the tests' specification.
+fn study_of(sources: &BTreeMap<String, IndexedSource>, edits: &[(&str, String)]) -> Study {
+    let mut lines = String::from("sources:\n");
+    for name in sources.keys() {
+        let purpose = if name.starts_with('m') { "meta" } else { "target" };
+        lines.push_str(&format!("  {name}: {{ format: idx, paths: [a, b], use: {purpose} }}\n"));
+    }
+    let from = SPECIFICATION.find("sources:").unwrap();
+    let to = SPECIFICATION.find("extractor:").unwrap();
+    let mut text = format!("{}{lines}{}", &SPECIFICATION[..from], &SPECIFICATION[to..]);
+    for (old, new) in edits {
+        assert!(text.contains(old), "{old}");
+        text = text.replace(old, new);
+    }
+    let specification = Specification::parse("pipeline.yaml", &text).unwrap();
+    Study::design(specification, sources.clone(), "00".repeat(32)).unwrap()
+}
+
+fn sources(names: &[(String, u32)]) -> BTreeMap<String, IndexedSource> {
+    names.iter().map(|(name, classes)| (name.clone(), source(name, *classes))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_source_that_comes_leaves_all_others_as_they_were(
+        known in prop::collection::btree_map("[mt][a-f]", 24..60_u32, 0..4),
+        name in "[mt][g-z]",
+        classes in 24..60_u32,
+    ) {
+        let mut known: Vec<(String, u32)> = known.into_iter().collect();
+        known.push(("m0".to_owned(), 30));
+        let before = study_of(&sources(&known), &[]);
+        let mut more = known.clone();
+        more.push((name.clone(), classes));
+        let after = study_of(&sources(&more), &[]);
+        for (other, _) in &known {
+            prop_assert_eq!(asked(&before, other), asked(&after, other), "{}", other);
+        }
+        prop_assert!(!asked(&after, &name).datasets.is_empty());
+    }
+
+    #[test]
+    fn a_source_that_changes_changes_only_its_own_ids(classes in 24..60_u32) {
+        let before = sources(&[("ma".to_owned(), 40), ("mb".to_owned(), 40), ("ta".to_owned(), 5)]);
+        let mut after = before.clone();
+        let changed = IndexedSource { content_id: "ff".repeat(32), ..source("mb", classes) };
+        after.insert("mb".to_owned(), changed);
+        let (before, after) = (study_of(&before, &[]), study_of(&after, &[]));
+        for name in ["ma", "ta"] {
+            prop_assert_eq!(asked(&before, name), asked(&after, name));
+        }
+        let ids = |study: &Study| -> BTreeSet<String> {
+            asked(study, "mb").datasets.into_iter().map(|(_, id)| id).collect()
+        };
+        prop_assert!(ids(&before).is_disjoint(&ids(&after)));
+    }
+
+    #[test]
+    fn raised_counts_keep_all_earlier_draws(
+        (train, valid) in (0..4_u32, 0..3_u32),
+        (anchors, cells) in (0..3_u32, 0..5_u32),
+        seeds in 1..4_u64,
+    ) {
+        let sources = sources(&[("ma".to_owned(), 40), ("mb".to_owned(), 30), ("ta".to_owned(), 5)]);
+        let before = study_of(&sources, &[]);
+        let seeds: Vec<String> = (0..seeds).map(|seed| seed.to_string()).collect();
+        let after = study_of(&sources, &[
+            ("meta_train: { count: 3", format!("meta_train: {{ count: {}", 3 + train)),
+            ("meta_valid: { count: 1", format!("meta_valid: {{ count: {}", 1 + valid)),
+            ("anchors: 2, cells_per_dataset: 4", format!(
+                "anchors: {}, seeds: [{}], cells_per_dataset: {}", 2 + anchors, seeds.join(", "), 4 + cells
+            )),
+        ]);
+        prop_assert!(units(&before).is_subset(&units(&after)));
+        let named = |study: &Study| -> BTreeSet<(String, String)> {
+            study.datasets.iter().map(|dataset| (dataset.name.clone(), dataset.id.clone())).collect()
+        };
+        prop_assert!(named(&before).is_subset(&named(&after)));
+    }
+
+    #[test]
+    fn each_further_cell_of_a_dataset_only_adds(
+        anchors in 0..12_u32, cells in 0..60_u32, share in 0.0..=1.0_f64, dataset in 0..1_000_u32,
+    ) {
+        let mut choice = study_of(&sources(&[("ma".to_owned(), 30)]), &[]).specification.evaluations;
+        (choice.anchors, choice.cells_per_dataset, choice.with_live_3x3) = (anchors, cells, share);
+        let pool = CellPool::new(5);
+        let drawn = |choice: &crate::specification::Evaluations| -> BTreeSet<Cell> {
+            pool.of_dataset(&dataset.to_string(), choice).into_iter().collect()
+        };
+        let before = drawn(&choice);
+        prop_assert_eq!(before.len() as u32, anchors + cells);
+        for raise in [|choice: &mut crate::specification::Evaluations| choice.anchors += 1,
+                      |choice: &mut crate::specification::Evaluations| choice.cells_per_dataset += 1] {
+            let mut more = choice.clone();
+            raise(&mut more);
+            let after = drawn(&more);
+            prop_assert!(before.is_subset(&after), "{:?}", more);
+            prop_assert_eq!(after.len(), before.len() + 1);
+        }
+    }
+}
+
+#[test]
+fn pictures_that_come_move_no_class_to_another_group() {
+    let before = source("ma", 40);
+    let after = IndexedSource { content_id: "ff".repeat(32), ..before.clone() };
+    let shares = study_of(&sources(&[("ma".to_owned(), 40)]), &[]).specification.datasets.class_shares;
+    for group in [Group::MetaTrain, Group::MetaValid, Group::MetaTest] {
+        assert_eq!(classes_of(group, &before, shares), classes_of(group, &after, shares));
+    }
+}
+
+#[test]
+fn a_class_that_comes_moves_only_the_few_at_the_borders() {
+    let shares = study_of(&sources(&[("ma".to_owned(), 40)]), &[]).specification.datasets.class_shares;
+    for classes in 20..120 {
+        let (before, after) = (source("ma", classes), source("ma", classes + 1));
+        let mut moved = 0;
+        for group in [Group::MetaTrain, Group::MetaValid, Group::MetaTest] {
+            let after: BTreeSet<u32> = classes_of(group, &after, shares).into_iter().collect();
+            moved += classes_of(group, &before, shares).iter().filter(|label| !after.contains(label)).count();
+        }
+        assert!(moved <= 3, "{moved} of {classes} classes changed their group");
+    }
+}
