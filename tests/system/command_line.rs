@@ -129,6 +129,13 @@ fn the_help_of_a_run_names_its_options() {
               
               [default: auto]
 
+          --detach
+              Run in the background; returns when the run leads the pipeline
+
+          --log-file <FILE>
+              Where a run in the background writes what it says. By default beside an embedded queue, in
+              `logs/`; on a broker in the folder for temporary files
+
           --format <FORMAT>
               Possible values:
               - table: For people
@@ -151,5 +158,6 @@ fn the_help_of_a_run_names_its_options() {
     Examples:
       metad2a run pipeline.yaml
       metad2a run pipeline.yaml --workers 0 --format json
+      metad2a run pipeline.yaml --detach
     ");
 }

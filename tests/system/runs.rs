@@ -45,7 +45,8 @@ async fn more_cells_compute_only_what_is_missing() {
     let before = deterministic_tables(&project.store()).await;
     project.edit("cells_per_dataset: 2", "cells_per_dataset: 3");
     let plan = json(&project, &["plan", "--format", "json"]);
-    assert_eq!(plan["stages"]["evaluations"], serde_json::json!({"done": 12, "failed": 0, "total": 15}));
+    let evaluations = &plan["stages"]["evaluations"];
+    assert_eq!((&evaluations["done"], &evaluations["total"]), (&12.into(), &15.into()));
     let report = json(&project, &["run", "--format", "json"]);
     assert_eq!(report["snapshot"], 2);
     let after = deterministic_tables(&project.store()).await;

@@ -127,7 +127,7 @@ mod tests {
     /// A build that changes this does not share tasks with the builds before it.
     #[test]
     fn the_dialect_is_pinned() {
-        assert_eq!(dialect(), "00000000");
+        assert_eq!(dialect(), "e80d91c2");
     }
 
     #[test]
