@@ -20,7 +20,7 @@ const PER_WORKER: usize = 4;
 const LOOKS: usize = 100;
 /// Until the first look at a task, and after a sign of life.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// What is open, place by place.
 pub(crate) trait Open {

@@ -8,6 +8,7 @@ use crate::dispatch::Open;
 use crate::ledger;
 
 /// What the store holds about a task.
+#[expect(clippy::large_enum_variant, reason = "looked up and learnt a few at a time")]
 pub(crate) enum Found {
     Done(Box<FreshMarker>),
     Decided(Fact),

@@ -22,7 +22,7 @@ impl Cluster {
     pub fn coordinator(&self, project: &Project) -> Process {
         let mut command = project.command(&["run", "--workers", "0", "--format", "json"]);
         self.address(&mut command);
-        self.process(project, "coordinator", command)
+        Self::process(project, "coordinator", command)
     }
 
     /// Over the broker that tests share, with a store in the project's folder. Give the project a name of its own.
@@ -44,7 +44,7 @@ impl Cluster {
             name,
         ]);
         self.address(&mut command);
-        self.process(project, name, command)
+        Self::process(project, name, command)
     }
 
     fn address(&self, command: &mut Command) {
@@ -54,7 +54,7 @@ impl Cluster {
         }
     }
 
-    fn process(&self, project: &Project, name: &str, command: Command) -> Process {
+    fn process(project: &Project, name: &str, command: Command) -> Process {
         Process::new(name, command, project.path().join(format!("{name}.log")))
     }
 }

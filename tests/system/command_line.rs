@@ -136,6 +136,16 @@ fn the_help_of_a_run_names_its_options() {
               Where a run in the background writes what it says. By default beside an embedded queue, in
               `logs/`; on a broker in the folder for temporary files
 
+          --refresh
+              Unattended, every night for instance: takes in new and changed sources, computes only what
+              is missing, and publishes only what passes the gates for data and models
+
+          --warm-start
+              Train on from the last published models, not from the seed
+
+          --allow-shrink
+              Sources and tables are meant to shrink this time
+
           --format <FORMAT>
               Possible values:
               - table: For people
@@ -159,5 +169,6 @@ fn the_help_of_a_run_names_its_options() {
       metad2a run pipeline.yaml
       metad2a run pipeline.yaml --workers 0 --format json
       metad2a run pipeline.yaml --detach
+      metad2a run --refresh pipeline.yaml
     ");
 }

@@ -1,6 +1,7 @@
 //! The whole system through its programs: calm runs, killed runs, bad input, and what a person reads.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::print_stdout, reason = "seeds and times are told")]
 
 mod chaos;
 mod command_line;

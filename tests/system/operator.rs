@@ -44,7 +44,7 @@ fn a_run_in_the_background_is_watched_to_its_end() {
 
     // A second one does not lead, says so, and hands its exit code on.
     let second = project.run(&["run", "--detach"]);
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(4));
     let process = format!("is being run by process {}", started["process"]);
     assert!(String::from_utf8_lossy(&second.stderr).contains(&process), "{second:?}");
 

@@ -37,6 +37,9 @@ pub struct NoTraceContext;
 
 impl TraceContext {
     /// A new trace, with its first span.
+    ///
+    /// # Panics
+    /// Never: neither half of the trace's id is zero.
     pub fn start() -> Self {
         let trace = (u128::from(random().get()) << 64) | u128::from(random().get());
         Self { trace: NonZeroU128::new(trace).expect("both halves are not zero"), span: random() }

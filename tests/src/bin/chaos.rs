@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
             outage: Duration::from_mins(1),
             worker_gap: Duration::from_secs(4),
         };
-        let aftermath = chaos::run(&Project::large(), &violence, tasks, Duration::from_mins(60)).await;
+        let aftermath = chaos::run(&Project::large(), &violence, tasks, Duration::from_hours(1)).await;
         println!("{aftermath:#?}");
         if let Err(wrong) = aftermath.judge(&expected).await {
             println!("seed {seed} failed; `scripts/chaos.sh --seed {seed}` repeats its blows\n{wrong}");

@@ -240,6 +240,7 @@ impl Arena {
     }
 
     /// Starts again what ended by itself; returns when the coordinator ended for good.
+    #[expect(clippy::option_option, reason = "ended or not; and with a code, or by a signal")]
     fn watch(&mut self) -> Option<Option<i32>> {
         // A program that finds no broker at its start says so and ends: its manager tries again.
         let is_excused = self.restart.is_some() || self.back.elapsed() < PAUSE * 2;

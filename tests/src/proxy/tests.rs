@@ -58,6 +58,7 @@ fn ask(proxy: &StoreProxy) -> String {
     answer
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what the proxy is given")]
 fn only(change: impl FnOnce(&mut FaultRates)) -> Option<FaultRates> {
     let mut rates = FaultRates { refuse: 0.0, ..FaultRates::outage() };
     change(&mut rates);

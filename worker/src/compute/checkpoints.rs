@@ -59,6 +59,7 @@ impl Engine {
     }
 
     /// What `load` makes of the newest checkpoint that can be used; `None` where the task begins at its start.
+    #[expect(clippy::unused_self, reason = "reads like its companions, which need it")]
     pub(super) fn resumed<T>(
         &self,
         job: &Job,

@@ -68,13 +68,12 @@ impl Engine {
             (learner, start)
         };
         let resumed = self.resumed(job, |checkpoint| self.load_shard(checkpoint, task))?;
-        let mut shard = match resumed {
-            Some(shard) => shard,
-            None => {
-                let state = task.optimiser.as_ref().map(|blob: &Blob| self.blob(blob)).transpose()?;
-                let adam = first.optimiser(&task.settings, state.as_deref())?;
-                Shard { learner: first, adam, done: 0, loss_sum: 0.0 }
-            }
+        let mut shard = if let Some(shard) = resumed {
+            shard
+        } else {
+            let state = task.optimiser.as_ref().map(|blob: &Blob| self.blob(blob)).transpose()?;
+            let adam = first.optimiser(&task.settings, state.as_deref())?;
+            Shard { learner: first, adam, done: 0, loss_sum: 0.0 }
         };
         let Shard { learner, adam, done, loss_sum } = &mut shard;
         let first_step = u64::from(task.round) * total + u64::from(*done);

@@ -82,7 +82,7 @@ impl Desk {
                     tracing::debug!(task = task.id, "a continuation is not noted: {error}");
                 }
                 acknowledge(delivery, task).await?;
-                self.tell(task, checkpoint).await;
+                self.tell(task, checkpoint);
                 if let Err(error) = self.store.thin_checkpoints(checkpoint, earlier).await {
                     tracing::debug!(task = task.id, "old checkpoints stay: {error}");
                 }
@@ -98,7 +98,7 @@ impl Desk {
                 Ok(true) => return true,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(task = checkpoint.id, "cannot look for a continuation: {error}")
+                    tracing::debug!(task = checkpoint.id, "cannot look for a continuation: {error}");
                 }
             }
             if attempt < NOTE_ATTEMPTS {
@@ -108,7 +108,7 @@ impl Desk {
         false
     }
 
-    async fn tell(&self, task: &TaskName, checkpoint: &Checkpoint) {
+    fn tell(&self, task: &TaskName, checkpoint: &Checkpoint) {
         let Checkpoint { slice, done, total, seconds, .. } = *checkpoint;
         tracing::info!(
             slot = self.name,

@@ -24,7 +24,7 @@ impl Patience {
 
     /// The rest: for closing the queue.
     pub(super) fn for_goodbye(self) -> Duration {
-        self.grace - self.for_slots()
+        self.grace / 10
     }
 }
 
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_grace_are_in_order_and_fill_it() {
         for seconds in [1, 25, 3_600] {
-            let patience = Patience { slice: Duration::from_secs(600), grace: Duration::from_secs(seconds) };
+            let patience = Patience { slice: Duration::from_mins(10), grace: Duration::from_secs(seconds) };
             assert!(patience.for_checkpoint() < patience.for_slots());
             assert_eq!(patience.for_slots() + patience.for_goodbye(), patience.grace);
             assert!(!patience.for_goodbye().is_zero());

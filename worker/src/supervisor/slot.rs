@@ -173,6 +173,7 @@ impl<C: Compute> Slot<C> {
         Ok(())
     }
 
+    #[expect(clippy::too_many_lines, reason = "one message from taking to answering, in order")]
     async fn handle(&mut self, delivery: Box<dyn Delivery>, ready: Ready) -> anyhow::Result<()> {
         let message = delivery.message().clone();
         let envelope = match Envelope::decode(&message.body) {

@@ -111,7 +111,7 @@ async fn sqlite(path: &Path, pipeline: &str) -> Vec<Finding> {
                 let _ = queue.close().await;
             }
             Err(error) => {
-                findings.push(Finding::fail(THING, told(&error), "correct `queue`, or remove the file"))
+                findings.push(Finding::fail(THING, told(&error), "correct `queue`, or remove the file"));
             }
         }
     } else if let Some(folder) = nearest_folder(path) {

@@ -17,7 +17,7 @@ use crate::sources::{indexed, weights_sha256};
 /// What `scripts/weights/fetch.sh` fetches.
 const SHIPPED_WEIGHTS: &str = "13badca7f05595226fd5df1861c04c6a9e92854bffb31b67616e2a844a375bc0";
 /// Opening libtorch's GPU half from a cold disk takes tens of seconds.
-const WORKER_PATIENCE: Duration = Duration::from_secs(120);
+const WORKER_PATIENCE: Duration = Duration::from_mins(2);
 const GIB: u64 = 1 << 30;
 /// A store or queue with less than this stops within a run.
 const LEAST_SPACE: u64 = GIB / 4;
@@ -26,13 +26,12 @@ const AMPLE_SPACE: u64 = 4 * GIB;
 pub(super) async fn check(specification: &Specification, device: &str) -> Vec<Finding> {
     let mut findings = worker(device).await;
     for (name, source) in &specification.sources {
-        let address =
-            SourceAddress {
-                name: name.clone(),
-                format: source.format.clone(),
-                paths: source.paths.clone(),
-                fingerprint: None,
-            };
+        let address = SourceAddress {
+            name: name.clone(),
+            format: source.format.clone(),
+            paths: source.paths.clone(),
+            fingerprint: None,
+        };
         let thing = format!("source `{name}`");
         findings.push(match indexed(address).await {
             Ok(source) => Finding::ok(thing, format!("{} classes can be read", source.classes.len())),
@@ -126,18 +125,15 @@ async fn device_of(program: &Path, device: &str) -> Finding {
     let ready = line.ok().and_then(Result::ok).flatten();
     let report = ready.and_then(|line| serde_json::from_str::<serde_json::Value>(&line).ok());
     let named = report.as_ref().and_then(|report| report["device"].as_str());
-    match named {
-        Some(name) => Finding::ok(thing, format!("`{name}` works (asked for: `{device}`)")),
-        None => {
-            drop(child.stdin.take());
-            let output = tokio::time::timeout(WORKER_PATIENCE, child.wait_with_output()).await;
-            let errors = output.ok().and_then(Result::ok).map(|output| output.stderr).unwrap_or_default();
-            let errors = String::from_utf8_lossy(&errors);
-            let reason = errors.lines().last().unwrap_or("the compute process says nothing").to_owned();
-            let mend = "check libtorch, the driver (`nvidia-smi`) and `--device`";
-            Finding::fail(thing, reason, mend)
-        }
+    if let Some(name) = named {
+        return Finding::ok(thing, format!("`{name}` works (asked for: `{device}`)"));
     }
+    drop(child.stdin.take());
+    let output = tokio::time::timeout(WORKER_PATIENCE, child.wait_with_output()).await;
+    let errors = output.ok().and_then(Result::ok).map(|output| output.stderr).unwrap_or_default();
+    let errors = String::from_utf8_lossy(&errors);
+    let reason = errors.lines().last().unwrap_or("the compute process says nothing").to_owned();
+    Finding::fail(thing, reason, "check libtorch, the driver (`nvidia-smi`) and `--device`")
 }
 
 /// The folder in which `path` lies or will be made.

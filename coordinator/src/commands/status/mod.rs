@@ -29,6 +29,7 @@ const SNAPSHOTS: usize = 3;
 
 /// How a pipeline stands, as far as it can be told.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the name in the JSON form")]
 struct State {
     pipeline: String,
     state: Word,
@@ -125,6 +126,7 @@ async fn gather(site: &Site, queue: &Reached, aside: Aside) -> anyhow::Result<St
         queue: ask(queue, pipeline).await,
         aside,
     };
+    #[expect(clippy::match_same_arms, reason = "in the order in which they are tried")]
     match (leader, hint) {
         (Leader::Holder(holder), hint) => {
             state.state = Word::Running;

@@ -145,7 +145,9 @@ impl Screen {
         }
         let counts = (state.aside.dead_letters, state.aside.cancelled);
         if self.told.replace(counts).unwrap_or_default() != counts {
-            lines.push_str(&format!("dead letters: {}, cancelled tasks: {}\n", counts.0, counts.1));
+            let (dead, cancelled) = counts;
+            let line = format!("dead letters: {dead}, cancelled tasks: {cancelled}\n");
+            lines.push_str(&line);
         }
         lines
     }

@@ -7,6 +7,7 @@
 //! **Invariant:** nothing reachable is removed, and nothing younger than the grace.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasher;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -119,7 +120,7 @@ pub(super) fn task_of(path: &str) -> Option<&str> {
 }
 
 /// Adds every text anywhere in `value` that could be a path of the store.
-pub fn names_in(value: &Value, names: &mut HashSet<String>) {
+pub fn names_in<S: BuildHasher>(value: &Value, names: &mut HashSet<String, S>) {
     match value {
         Value::String(text) if text.contains('/') && !text.contains(char::is_whitespace) => {
             names.insert(text.clone());

@@ -93,7 +93,9 @@ impl<'a> Training<'a> {
     }
 
     fn basis(&self) -> Basis {
-        let count = |split: &Option<crate::pictures::Prepared>| split.as_ref().map_or(0, |some| some.count());
+        let count = |split: &Option<crate::pictures::Prepared>| {
+            split.as_ref().map_or(0, crate::pictures::Prepared::count)
+        };
         Basis {
             unit_id: self.unit_id.clone(),
             cell: self.unit.network.cell(),

@@ -62,6 +62,7 @@ impl Failure {
 
 /// One thing that the store turned out to hold.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "facts are made and learnt one by one")]
 pub enum Fact {
     Done {
         id: String,

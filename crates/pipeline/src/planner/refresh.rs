@@ -132,6 +132,9 @@ pub(super) struct Trial<'a> {
 /// What a published model measures now: its metrics, and the datasets whose classes it has learnt from.
 type Measured = Result<(BTreeMap<String, f64>, BTreeSet<String>), String>;
 
+/// What a validation found, or why it found nothing.
+type Metrics = Result<BTreeMap<String, f64>, String>;
+
 impl Trial<'_> {
     /// The judgement, or the tasks that measure the published models on the new training set.
     pub(super) fn judge(&self) -> Result<Result<Judgement, Vec<Task>>, Error> {
@@ -142,13 +145,11 @@ impl Trial<'_> {
                 Err(reason) => Err(reason),
                 Ok(known) => {
                     let task = self.measure_again(known);
-                    match self.metrics(&task)? {
-                        Some(metrics) => metrics.map(|metrics| (metrics, self.seen_before(&known.learnt))),
-                        None => {
-                            open.push(task);
-                            continue;
-                        }
-                    }
+                    let Some(metrics) = self.metrics(&task)? else {
+                        open.push(task);
+                        continue;
+                    };
+                    metrics.map(|metrics| (metrics, self.seen_before(&known.learnt)))
                 }
             };
             measured.push((rival.snapshot, metrics));
@@ -209,7 +210,7 @@ impl Trial<'_> {
     }
 
     /// What a validation found, or why nothing; none while it is open.
-    fn metrics(&self, task: &Task) -> Result<Option<Result<BTreeMap<String, f64>, String>>, Error> {
+    fn metrics(&self, task: &Task) -> Result<Option<Metrics>, Error> {
         let id = task.id();
         Ok(match self.existing.summary(&id) {
             Some(Summary::Validation { metrics, .. }) => Some(Ok(metrics.clone())),

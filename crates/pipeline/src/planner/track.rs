@@ -307,7 +307,7 @@ impl Track {
     /// The highest score holds, the earliest of equals.
     fn enter_score(&mut self, next: Validated) {
         let better = self.best.as_ref().is_none_or(|best| {
-            next.score > best.score || (next.score == best.score && next.round < best.round)
+            next.score > best.score || (next.score >= best.score && next.round < best.round)
         });
         if better {
             self.best = Some(next);

@@ -85,6 +85,7 @@ pub struct RoundMetrics {
     pub missing_shards: u32,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -38,7 +38,11 @@ fn study_of(sources: &BTreeMap<String, IndexedSource>, edits: &[(&str, String)])
     let mut lines = String::from("sources:\n");
     for name in sources.keys() {
         let purpose = if name.starts_with('m') { "meta" } else { "target" };
-        lines.push_str(&format!("  {name}: {{ format: idx, paths: [a, b], use: {purpose} }}\n"));
+        lines += "  ";
+        lines += name;
+        lines += ": { format: idx, paths: [a, b], use: ";
+        lines += purpose;
+        lines += " }\n";
     }
     let from = SPECIFICATION.find("sources:").unwrap();
     let to = SPECIFICATION.find("extractor:").unwrap();

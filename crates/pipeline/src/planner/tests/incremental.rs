@@ -92,14 +92,14 @@ fn an_event_is_entered_without_looking_at_the_rest_of_the_study() {
 
 #[test]
 fn a_study_keeps_its_id_though_its_bundles_are_hashed_one_by_one() {
-    let world = World::new(SPECIFICATION);
-    let extractions = world.study.extractions.iter().cloned();
-    let extractions: Vec<String> = extractions.map(|task| Task::ExtractFeatures(task).id()).collect();
-    let bundles: Vec<Evaluate> = (0..world.study.bundles().len()).map(|place| world.bundle(place)).collect();
     #[derive(Serialize)]
     struct Basis {
         extractions: Vec<String>,
         bundles: Vec<Evaluate>,
     }
+    let world = World::new(SPECIFICATION);
+    let extractions = world.study.extractions.iter().cloned();
+    let extractions: Vec<String> = extractions.map(|task| Task::ExtractFeatures(task).id()).collect();
+    let bundles: Vec<Evaluate> = (0..world.study.bundles().len()).map(|place| world.bundle(place)).collect();
     assert_eq!(world.study.id(), content_id("study", 1, &Basis { extractions, bundles }));
 }

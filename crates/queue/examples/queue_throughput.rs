@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! scripts/services/with-broker.sh sh -c \
-//!   'cargo run --release -p metad2a-queue --example throughput -- "$METAD2A_TEST_AMQP_URL" 10000 4'
+//!   'cargo run --release -p metad2a-queue --example queue_throughput -- "$METAD2A_TEST_AMQP_URL" 10000 4'
 //! ```
 //!
 //! Publishes the given number of messages of 1 KiB (default 10,000) with confirmations, in batches of 1,000 as a
