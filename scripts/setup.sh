@@ -16,7 +16,7 @@ need make make
 need python3 python3
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 if $with_tests; then python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv); fi
-if $with_tests; then need systemd-analyze systemd; fi
+if $with_tests; then need systemd-analyze systemd; need openssl openssl; fi
 [ -d /etc/ssl/certs ] && [ -n "$(ls -A /etc/ssl/certs 2>/dev/null)" ] || missing+=(ca-certificates)
 
 if [ ${#missing[@]} -gt 0 ]; then
