@@ -89,13 +89,14 @@ impl Project {
         project
     }
 
-    /// The same with more than 300 tasks, most of them trainings of one cell.
+    /// The same with three times so many more tasks, each the training of one cell.
     ///
     /// # Panics
     /// If the folder cannot be written.
-    pub fn large() -> Self {
+    pub fn with_cells(cells_per_dataset: usize) -> Self {
         let project = Self::new();
-        project.edit("cells_per_dataset: 2, bundle: 2", "cells_per_dataset: 100, bundle: 1");
+        let more = format!("cells_per_dataset: {cells_per_dataset}, bundle: 1");
+        project.edit("cells_per_dataset: 2, bundle: 2", &more);
         project
     }
 

@@ -5,10 +5,13 @@ use std::time::Duration;
 use metad2a_tests::chaos::{self, Violence};
 use metad2a_tests::{DETERMINISTIC_TABLES, Project, deterministic_tables};
 
+/// Some hundred tasks in all.
+const CELLS: usize = 25;
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the built programs, the extractor's weights, RabbitMQ and an S3 server: scripts/test.sh"]
 async fn a_run_over_a_dying_cluster_leaves_the_tables_of_a_calm_one() {
-    let calm = Project::new();
+    let calm = Project::with_cells(CELLS);
     let output = calm.run(&["run"]);
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), calm.worker_log());
     let expected = deterministic_tables(&calm.store()).await;
@@ -19,16 +22,17 @@ async fn a_run_over_a_dying_cluster_leaves_the_tables_of_a_calm_one() {
     let violence = Violence {
         seed,
         workers: 3,
-        broker_kills: 1,
+        broker_kills: 2,
         coordinator_kills: 2,
         bad_times: 1,
         outages: 0,
         outage: Duration::ZERO,
-        worker_gap: Duration::from_secs(5),
+        worker_gap: Duration::from_secs(3),
     };
     println!("seed {seed}; scripts/chaos.sh --seed {seed} repeats the blows in a longer run");
-    let project = Project::new();
+    let project = Project::with_cells(CELLS);
     let aftermath = chaos::run(&project, &violence, tasks, Duration::from_mins(8)).await;
     println!("{aftermath:#?}");
+    assert!(aftermath.faults > 0, "the store never failed");
     aftermath.judge(&expected).await.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
 }

@@ -12,3 +12,4 @@ mod operator;
 mod poison;
 mod refresh;
 mod runs;
+mod upgrade;

@@ -27,6 +27,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(100);
 /// How often the store is asked how far the run is.
 const COUNT: Duration = Duration::from_millis(500);
+/// So many requests at least meet a bad store, before it turns good.
+const BAD_REQUESTS: u64 = 150;
 /// Before a program that ended by itself is started again, as service managers do.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -90,7 +92,8 @@ struct Arena {
     /// When the broker last answered again.
     back: Instant,
     outage_ends: Option<Instant>,
-    is_bad: bool,
+    /// Since how many requests the store has been bad.
+    bad_since: Option<u64>,
     counts: Counts,
     unasked_ends: Vec<String>,
 }
@@ -125,7 +128,7 @@ pub async fn run(project: &Project, violence: &Violence, tasks: usize, longest: 
         restart: None,
         back: Instant::now(),
         outage_ends: None,
-        is_bad: false,
+        bad_since: None,
         counts: Counts::default(),
         unasked_ends: Vec::new(),
     };
@@ -186,8 +189,7 @@ impl Arena {
                 next_count = Instant::now() + COUNT;
             }
             let part = done as f64 / tasks as f64;
-            // One broker is restarted at a time; what comes after waits with it.
-            while milestones.peek().is_some_and(|next| next.at <= part && self.restart.is_none()) {
+            while milestones.peek().is_some_and(|next| next.at <= part && self.is_ready_for(next.blow)) {
                 if let Some(Milestone { blow, .. }) = milestones.next() {
                     self.strike(blow, violence);
                 }
@@ -197,6 +199,12 @@ impl Arena {
                 return code;
             }
         }
+    }
+
+    /// One broker is restarted at a time, and a bad store is felt; what comes after waits with them.
+    fn is_ready_for(&self, blow: Blow) -> bool {
+        let is_felt = self.bad_since.is_none_or(|since| self.proxy.counts().0 - since >= BAD_REQUESTS);
+        self.restart.is_none() && (blow != Blow::StoreTurnsGood || is_felt)
     }
 
     fn strike(&mut self, blow: Blow, violence: &Violence) {
@@ -210,18 +218,18 @@ impl Arena {
                 self.coordinator.start();
                 self.counts.coordinators += 1;
             }
-            Blow::StoreTurnsBad => self.is_bad = true,
-            Blow::StoreTurnsGood => self.is_bad = false,
+            Blow::StoreTurnsBad => self.bad_since = Some(self.proxy.counts().0),
+            Blow::StoreTurnsGood => self.bad_since = None,
             Blow::StoreOutage => self.outage_ends = Some(Instant::now() + violence.outage),
         }
         self.set_faults();
     }
 
     fn set_faults(&self) {
-        self.proxy.set_faults(match (self.outage_ends, self.is_bad) {
+        self.proxy.set_faults(match (self.outage_ends, self.bad_since) {
             (Some(_), _) => Some(FaultRates::outage()),
-            (None, true) => Some(FaultRates::rough()),
-            (None, false) => None,
+            (None, Some(_)) => Some(FaultRates::rough()),
+            (None, None) => None,
         });
     }
 
