@@ -37,6 +37,17 @@ struct Finding {
 }
 
 impl Finding {
+    /// A measure that is right, doubtful or wrong; only then is there something to mend.
+    fn judged(
+        health: Health,
+        thing: impl Into<String>,
+        found: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        let mend = (health != Health::Ok).then(|| mend.into());
+        Self { thing: thing.into(), health, found: found.into(), mend }
+    }
+
     fn ok(thing: impl Into<String>, found: impl Into<String>) -> Self {
         Self { thing: thing.into(), health: Health::Ok, found: found.into(), mend: None }
     }

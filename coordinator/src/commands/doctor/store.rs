@@ -7,7 +7,7 @@ use metad2a_database::{Error, Examined, examine, now};
 use metad2a_pipeline::specification::Specification;
 
 use super::surroundings::{disk_space, nearest_folder};
-use super::{Finding, told};
+use super::{Finding, Health, told};
 
 const THING: &str = "store";
 /// A clock that differs by more is worth a word: what people compare are its times and ours.
@@ -67,22 +67,18 @@ fn examined_findings(url: &str, examined: &Examined) -> Vec<Finding> {
 }
 
 fn skew(skew: TimeDelta) -> Finding {
-    let thing = "store's clock";
     let seconds = skew.num_milliseconds() as f64 / 1e3;
     let found = format!("{seconds:+.1} s against this machine's");
-    let mend = "set this machine's clock (chrony, systemd-timesyncd)";
-    if skew.abs() >= SKEW_REFUSED {
-        Finding::fail(thing, found, mend)
-    } else if skew.abs() >= SKEW_WARNED {
-        Finding::warn(thing, found, mend)
-    } else {
-        Finding::ok(thing, found)
-    }
+    let health = match skew.abs() {
+        skew if skew >= SKEW_REFUSED => Health::Fail,
+        skew if skew >= SKEW_WARNED => Health::Warn,
+        _ => Health::Ok,
+    };
+    Finding::judged(health, "store's clock", found, "set this machine's clock (chrony, systemd-timesyncd)")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Health;
     use super::*;
 
     #[test]

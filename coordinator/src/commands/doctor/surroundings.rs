@@ -10,7 +10,7 @@ use metad2a_pipeline::tasks::ExtractorKind;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::Finding;
+use super::{Finding, Health};
 use crate::local_workers::program;
 use crate::sources::{indexed, weights_sha256};
 
@@ -154,19 +154,16 @@ pub(super) fn disk_space(thing: &str, path: &Path) -> Finding {
 
 fn judge_space(thing: &str, free: u64, folder: &Path) -> Finding {
     let found = format!("{:.1} GiB free at `{}`", free as f64 / GIB as f64, folder.display());
-    let mend = "make room, for instance with `metad2a gc`";
-    if free < LEAST_SPACE {
-        Finding::fail(thing, found, mend)
-    } else if free < AMPLE_SPACE {
-        Finding::warn(thing, found, mend)
-    } else {
-        Finding::ok(thing, found)
-    }
+    let health = match free {
+        ..LEAST_SPACE => Health::Fail,
+        LEAST_SPACE..AMPLE_SPACE => Health::Warn,
+        AMPLE_SPACE.. => Health::Ok,
+    };
+    Finding::judged(health, thing, found, "make room, for instance with `metad2a gc`")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Health;
     use super::*;
 
     #[test]
