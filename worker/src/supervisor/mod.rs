@@ -7,6 +7,7 @@ mod child;
 mod desk;
 mod emitter;
 mod handover;
+mod outage;
 mod patience;
 mod shift;
 mod slot;
@@ -25,9 +26,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::cli::Slots;
 use crate::device::Choice;
-use child::{Compute, ProcessCompute, ProcessOptions};
+use child::{Compute, ProcessCompute, ProcessOptions, Ready};
 use desk::Desk;
 use emitter::Emitter;
+use outage::Outage;
 pub use patience::Patience;
 pub use shift::Limits;
 use shift::Shift;
@@ -102,17 +104,14 @@ fn stop_with_parent(stop: CancellationToken) {
 }
 
 async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    // The compute processes check the store for themselves; here a wrong address is found before anything starts.
-    let store = Store::open(&options.store, Access::ReadWrite).await.context("cannot open the store")?;
-    let queue = metad2a_queue::open(&options.queue).await.context("cannot open the queue")?;
     let process = ProcessOptions {
         store: options.store.clone(),
         device: options.device,
         log_arguments: options.log_arguments.clone(),
     };
     let mut first = ProcessCompute::new(process.clone());
-    let ready = tokio::select! {
-        ready = first.ready() => ready?,
+    let (store, queue, ready) = tokio::select! {
+        started = start(&options, &mut first) => started?,
         () = stop.cancelled() => return Ok(()),
     };
     let slots = match options.slots {
@@ -145,6 +144,38 @@ async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::warn!(waited = ?patience.for_goodbye(), "the queue did not close in time");
     }
     outcome
+}
+
+/// Store, queue, and the first compute process. A store that is out of reach is waited for.
+async fn start(
+    options: &Options,
+    first: &mut ProcessCompute,
+) -> anyhow::Result<(Store, Arc<dyn Queue>, Ready)> {
+    let mut outage = Outage::new();
+    // The compute processes check the store for themselves; here a wrong address is found before anything starts.
+    let store = loop {
+        match Store::open(&options.store, Access::ReadWrite).await {
+            Ok(store) => break store,
+            Err(error) => {
+                if !(error.is_retryable() && outage.wait(&error).await) {
+                    return Err(error).context("cannot open the store");
+                }
+            }
+        }
+    };
+    let queue = metad2a_queue::open(&options.queue).await.context("cannot open the queue")?;
+    let ready = loop {
+        match first.ready().await {
+            Ok(ready) => break ready,
+            Err(error) => {
+                let is_out_of_reach = store.check_reachable().await.is_err();
+                if !(is_out_of_reach && outage.wait(&error).await) {
+                    return Err(error);
+                }
+            }
+        }
+    };
+    Ok((store, queue, ready))
 }
 
 /// What all slots of a worker share.

@@ -102,7 +102,12 @@ impl<C: Compute> Slot<C> {
                     self.next_task(&mut subscription, &ready, in_doubt).await
                 }
                 Err(error) => {
-                    failed_starts += 1;
+                    // Processes open the store, too: while it is out of reach, none is to blame.
+                    let reached = tokio::select! {
+                        reached = self.desk.store.check_reachable() => reached.is_ok(),
+                        () = self.stop.cancelled() => break,
+                    };
+                    failed_starts += u32::from(reached);
                     if failed_starts == MOST_FAILED_STARTS {
                         return Err(error);
                     }

@@ -136,3 +136,64 @@ async fn while_the_store_is_out_of_reach_no_task_is_taken_and_afterwards_all_are
     working.await.unwrap().unwrap();
     assert_eq!(world.queue.dead_letters(PIPELINE).await.unwrap(), 0);
 }
+
+/// A compute whose process needs the store to start.
+struct Dependent {
+    inner: Scripted,
+    store: Arc<Switched>,
+    failed_starts: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Compute for Dependent {
+    async fn ready(&mut self) -> anyhow::Result<Ready> {
+        if self.store.is_off.load(Ordering::Relaxed) {
+            self.failed_starts.fetch_add(1, Ordering::Relaxed);
+            anyhow::bail!(
+                "the compute process exited with code 1 before it was ready: cannot open the store"
+            );
+        }
+        self.inner.ready().await
+    }
+
+    async fn start(&mut self, job: &Job) -> anyhow::Result<()> {
+        self.inner.start(job).await
+    }
+
+    async fn pause(&mut self) {
+        self.inner.pause().await;
+    }
+
+    async fn signal(&mut self) -> Signal {
+        self.inner.signal().await
+    }
+
+    async fn kill(&mut self) -> Vec<String> {
+        self.inner.kill().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_cannot_start_while_the_store_is_out_of_reach_ends_no_slot() {
+    let mut world = World::new().await;
+    let switched = Arc::new(Switched::default());
+    world.store = Store::open_in(switched.clone(), "switched:", Access::ReadWrite).await.unwrap();
+    switched.is_off.store(true, Ordering::Relaxed);
+    world.publish(&envelope(1)).await;
+    let failed_starts = Arc::new(AtomicUsize::new(0));
+    let compute = Dependent {
+        inner: world.compute([success()]),
+        store: switched.clone(),
+        failed_starts: failed_starts.clone(),
+    };
+    let mut events = world.queue.events(PIPELINE).await.unwrap();
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(world.team().work(vec![compute], stop.clone()));
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert!(failed_starts.load(Ordering::Relaxed) > 20, "{failed_starts:?}");
+
+    switched.is_off.store(false, Ordering::Relaxed);
+    while !is_finished(&serde_json::from_slice(&events.next().await.unwrap()).unwrap()) {}
+    stop.cancel();
+    working.await.unwrap().unwrap();
+}
