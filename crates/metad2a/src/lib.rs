@@ -50,9 +50,10 @@ pub use generator::{Decoded, Drawing, Generator, GeneratorLoss};
 pub use graphs::GraphBatch;
 pub use parameters::Parameters;
 pub use predictor::Predictor;
-pub use proposal::{Candidate, Proposal, SearchConfig, propose, propose_where};
+pub use proposal::{Candidate, Draws, Proposal, Proposing, SearchConfig, propose, propose_where};
 pub use set_encoder::SetBatch;
 pub use training::{StepObserver, TrainingMetrics, train_generator, train_predictor};
 pub use validation::{
-    DatasetMetrics, GeneratorMetrics, GeneratorValidation, validate_generator, validate_predictor,
+    DatasetMetrics, DatasetObserver, GeneratorMetrics, GeneratorTally, GeneratorValidation,
+    go_on_validating_generator, go_on_validating_predictor, validate_generator, validate_predictor,
 };

@@ -7,8 +7,11 @@
 //!
 //! All candidates are scored on the same picture sets: their order does not depend on who saw which pictures, and each
 //! set is encoded once.
+//!
+//! A search may be broken off between two rounds; its [`Draws`] go on elsewhere to the same proposal.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 
 use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
@@ -114,9 +117,6 @@ pub fn propose(
     propose_where(generator, predictor, dataset, config, key, &|_| true)
 }
 
-/// The streams of a key are used up from both ends.
-const SCORING: u64 = u64::MAX;
-
 /// The best cells for a dataset among those that `accept` takes. It is asked about representatives, once each. Cells
 /// that ignore their input are never proposed.
 pub fn propose_where(
@@ -127,42 +127,111 @@ pub fn propose_where(
     key: &Key,
     accept: &dyn Fn(Cell) -> bool,
 ) -> Result<Proposal> {
-    config.validate()?;
-    let width = generator.config().feature_width;
-    let found = predictor.config().feature_width;
-    require(found == width, "the predictor's feature_width", &found, "it must be the generator's")?;
-    dataset.validate(width)?;
-    let _guard = tch::no_grad_guard();
-    let size = SetSize { classes: config.classes_per_dataset, images_per_class: config.images_per_class };
+    let mut draws = Draws::default();
+    let search = Proposing { generator, predictor, dataset, config, key, accept };
+    search.draw(&mut draws, &mut |_| ControlFlow::Continue(()))?;
+    search.rank(draws)
+}
 
-    let (mut drawn, mut valid) = (0, 0);
-    let (mut distinct, mut seen) = (HashSet::new(), HashSet::new());
-    let mut cells: Vec<Cell> = Vec::new();
-    let mut round = 0;
-    while cells.len() < config.candidates && drawn < config.max_draws {
-        let mut random = key.stream(round);
-        round += 1;
-        let count = config.draws_per_round.min(config.max_draws - drawn);
-        let sets = vec![dataset; config.sets_per_round.min(count)];
-        let sets = draw_sets(&sets, size, width, &mut random, generator.parameters().device())?;
-        let (codes, _) = generator.posterior(&sets)?;
-        let decoded = generator.decode(&repeated(&codes, count)?, Drawing::Random(&mut random))?;
-        drawn += count;
-        for cell in decoded.cells()?.into_iter().flatten() {
-            valid += 1;
-            distinct.insert(cell);
-            let cell = cell.representative();
-            if seen.insert(cell) && !cell.is_always_zero() && accept(cell) {
-                cells.push(cell);
+/// What the rounds so far have drawn.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draws {
+    rounds: u64,
+    drawn: usize,
+    valid: usize,
+    distinct: BTreeSet<Cell>,
+    /// Accepted representatives, in the order of their first appearance.
+    cells: Vec<Cell>,
+}
+
+impl Draws {
+    /// Candidates so far.
+    pub fn candidates(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Classes that were drawn already, proposed or not.
+    fn canonical(&self) -> HashSet<Cell> {
+        self.distinct.iter().map(|cell| cell.representative()).collect()
+    }
+
+    fn suffice(&self, config: &SearchConfig) -> bool {
+        self.cells.len() >= config.candidates || self.drawn >= config.max_draws
+    }
+}
+
+/// [`propose_where`] in parts: draw, perhaps in several calls, then rank.
+pub struct Proposing<'a> {
+    pub generator: &'a Generator,
+    pub predictor: &'a Predictor,
+    pub dataset: &'a DatasetFeatures,
+    pub config: &'a SearchConfig,
+    pub key: &'a Key,
+    pub accept: &'a dyn Fn(Cell) -> bool,
+}
+
+impl std::fmt::Debug for Proposing<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Proposing").field("config", self.config).finish_non_exhaustive()
+    }
+}
+
+impl Proposing<'_> {
+    /// Draws on until there are enough candidates, or until `observer`, who is told after every round, breaks off. Returns
+    /// whether there are enough.
+    pub fn draw(
+        &self,
+        draws: &mut Draws,
+        observer: &mut dyn FnMut(&Draws) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let Self { generator, predictor, dataset, config, key, accept } = *self;
+        config.validate()?;
+        let width = generator.config().feature_width;
+        let found = predictor.config().feature_width;
+        require(found == width, "the predictor's feature_width", &found, "it must be the generator's")?;
+        dataset.validate(width)?;
+        let _guard = tch::no_grad_guard();
+        let size = SetSize { classes: config.classes_per_dataset, images_per_class: config.images_per_class };
+        let mut seen = draws.canonical();
+        while !draws.suffice(config) {
+            let mut random = key.stream(draws.rounds);
+            draws.rounds += 1;
+            let count = config.draws_per_round.min(config.max_draws - draws.drawn);
+            let sets = vec![dataset; config.sets_per_round.min(count)];
+            let sets = draw_sets(&sets, size, width, &mut random, generator.parameters().device())?;
+            let (codes, _) = generator.posterior(&sets)?;
+            let decoded = generator.decode(&repeated(&codes, count)?, Drawing::Random(&mut random))?;
+            draws.drawn += count;
+            for cell in decoded.cells()?.into_iter().flatten() {
+                draws.valid += 1;
+                draws.distinct.insert(cell);
+                let cell = cell.representative();
+                if seen.insert(cell) && !cell.is_always_zero() && accept(cell) {
+                    draws.cells.push(cell);
+                }
+            }
+            if observer(draws).is_break() && !draws.suffice(config) {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
-    // The last round may bring more than asked for: first come, first kept.
-    cells.truncate(config.candidates);
 
-    let candidates = score(predictor, dataset, &cells, config, key)?;
-    Ok(Proposal { candidates, drawn, valid, distinct: distinct.len(), canonical: seen.len() })
+    /// Scores and ranks what was drawn.
+    pub fn rank(&self, draws: Draws) -> Result<Proposal> {
+        let canonical = draws.canonical().len();
+        let Draws { drawn, valid, distinct, mut cells, .. } = draws;
+        // The last round may bring more than asked for: first come, first kept.
+        cells.truncate(self.config.candidates);
+        let _guard = tch::no_grad_guard();
+        let candidates = score(self.predictor, self.dataset, &cells, self.config, self.key)?;
+        Ok(Proposal { candidates, drawn, valid, distinct: distinct.len(), canonical })
+    }
 }
+
+/// The streams of a key are used up from both ends.
+const SCORING: u64 = u64::MAX;
 
 fn score(
     predictor: &Predictor,

@@ -57,7 +57,7 @@ mod sqlite;
 mod trace;
 mod unreliable;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use address::{Address, Redacted};
 pub use contract::{Delivery, Queue, Subscription};
@@ -79,19 +79,25 @@ pub const EVENT_CAPACITY: u32 = 10_000;
 ///
 /// What an `amqp` or `amqps` address leaves out comes from the variables of [`RabbitAccess::from_environment`].
 pub async fn open(url: &str) -> Result<Arc<dyn Queue>> {
-    open_address(url.parse()?).await
+    open_address(url.parse()?, RabbitOptions::default()).await
 }
 
-async fn open_address(address: Address) -> Result<Arc<dyn Queue>> {
+/// As [`open`], for a taker that keeps deliveries unanswered for up to `longest_hold`: warns where the broker is known to
+/// grant less.
+pub async fn open_for(url: &str, longest_hold: Duration) -> Result<Arc<dyn Queue>> {
+    let options = RabbitOptions { longest_hold: Some(longest_hold), ..RabbitOptions::default() };
+    open_address(url.parse()?, options).await
+}
+
+async fn open_address(address: Address, options: RabbitOptions) -> Result<Arc<dyn Queue>> {
     Ok(match address {
         Address::Sqlite(path) => Arc::new(SqliteQueue::open(&path, SqliteOptions::default()).await?),
         Address::Amqp(url) => {
-            let (options, access) = (RabbitOptions::default(), RabbitAccess::from_environment());
-            Arc::new(RabbitQueue::connect(url, options, &access).await?)
+            Arc::new(RabbitQueue::connect(url, options, &RabbitAccess::from_environment()).await?)
         }
         Address::Memory(name) => Arc::new(MemoryQueue::open(&name)),
         Address::Unreliable { seed, inner } => {
-            let inner = Box::pin(open_address(*inner)).await?;
+            let inner = Box::pin(open_address(*inner, options)).await?;
             Arc::new(UnreliableQueue::new(inner, Faults::rough(seed)))
         }
     })

@@ -58,8 +58,8 @@ pub struct RabbitOptions {
     pub start: Duration,
     /// How long a call tries again after the connection was lost, before it returns a retryable error.
     pub patience: Duration,
-    /// The longest time that a worker keeps a delivery unanswered. At start we warn where a broker grants less.
-    pub longest_slice: Duration,
+    /// The longest time that a delivery stays unanswered, for takers: at start we warn where a broker grants less.
+    pub longest_hold: Option<Duration>,
 }
 
 impl Default for RabbitOptions {
@@ -69,7 +69,7 @@ impl Default for RabbitOptions {
             answer: Duration::from_secs(30),
             start: Duration::from_mins(1),
             patience: Duration::from_mins(2),
-            longest_slice: Duration::from_mins(10),
+            longest_hold: None,
         }
     }
 }
@@ -88,7 +88,7 @@ impl RabbitQueue {
         let link = Arc::new(Link::new(Dialer::new(url, access, &options)?, options));
         link.start().await?;
         let version = link.dialer().version().await;
-        version::tell(version.as_ref(), link.address(), options.longest_slice);
+        version::tell(version.as_ref(), link.address(), options.longest_hold);
         Ok(Self { link, version })
     }
 

@@ -170,15 +170,13 @@ impl Engine {
 
     /// Does one slice of a task and stores its files: the results, or a checkpoint where the slice ended before the
     /// task. Equal tasks give equal rows on one kind of device, however they are sliced, apart from measured columns.
-    ///
-    /// `validate` and `search` take seconds to a minute and are never paused.
     pub fn work(&mut self, job: &Job, slice: &mut Slice<'_>) -> anyhow::Result<Outcome> {
         match &job.envelope.task {
             Task::ExtractFeatures(task) => self.extract_features(job, task, slice),
             Task::Evaluate(task) => self.evaluate(job, task, slice),
             Task::TrainEpisodes(task) => self.train_episodes(job, task, slice),
-            Task::Validate(task) => self.validate(task).map(Outcome::Finished),
-            Task::Search(task) => self.search(task, slice).map(Outcome::Finished),
+            Task::Validate(task) => self.validate(job, task, slice),
+            Task::Search(task) => self.search(job, task, slice),
         }
     }
 }

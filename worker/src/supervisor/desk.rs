@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use metad2a_database::{Commit, Marker, Store};
 use metad2a_pipeline::envelope::{Envelope, Event, dialect};
-use metad2a_pipeline::tasks::Task;
+use metad2a_pipeline::ids::Id;
+use metad2a_pipeline::tasks::{Kind, Task};
 use metad2a_queue::{Class, Delivery, Lane, Message, Queue, Urgency};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::attempts::{Before, Failure, Standing, Verdict, before, judge};
 use crate::supervisor::emitter::Emitter;
@@ -218,7 +219,49 @@ impl Desk {
         Lane::new(self.pipeline.clone(), dialect(), Class::Gpu, urgency)
     }
 
-    /// Freezes the failure with the task itself, which no other place keeps, unless a decision stands already. After a retry it needs a new number.
+    /// A message that no worker of this build can work on, as its lane says nothing of: bad input. The task that its
+    /// publisher waits for is given up, or it would be published again and again; it can be retried like any other. An id
+    /// that is no task's is waited for by nobody.
+    pub(super) async fn refuse(
+        &self,
+        delivery: Box<dyn Delivery>,
+        id: &str,
+        rule: &str,
+    ) -> anyhow::Result<()> {
+        tracing::error!(slot = self.name, message = id, "{rule}; it goes to the dead letters");
+        if Id::parse(id).is_some()
+            && let Err(error) = self.give_up_unworked(id, rule).await
+        {
+            // It comes again in any case; so, others get it sooner.
+            let _ = delivery.give_back().await;
+            return Err(error);
+        }
+        delivery.dead_letter().await.context("cannot hand over a dead letter")?;
+        Ok(())
+    }
+
+    async fn give_up_unworked(&self, id: &str, rule: &str) -> anyhow::Result<()> {
+        if self.is_done(id).await? {
+            return Ok(());
+        }
+        let reason = format!("a message cannot be worked on: {rule}");
+        let detail = json!({ "pipeline": self.pipeline, "reasons": [reason] });
+        self.record_failure(id, detail).await?;
+        self.emitter.emit(&Event::Decided);
+        Ok(())
+    }
+
+    /// Whether a task of any kind has this id.
+    async fn is_done(&self, id: &str) -> anyhow::Result<bool> {
+        for kind in Kind::ALL {
+            if self.store.marker(kind.name(), id).await.context("cannot read a marker")?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// With the task itself, which no other place keeps.
     async fn give_up(&self, task: &TaskName, value: &Task, reasons: &[String]) -> anyhow::Result<()> {
         let detail = json!({
             "kind": task.kind,
@@ -226,11 +269,16 @@ impl Desk {
             "reasons": reasons,
             "task": value,
         });
-        let newest = self.store.decision(&task.id).await.context("cannot read a decision")?;
+        self.record_failure(&task.id, detail).await
+    }
+
+    /// Freezes a failure, unless a decision stands already. After a retry it needs a new number.
+    async fn record_failure(&self, id: &str, detail: Value) -> anyhow::Result<()> {
+        let newest = self.store.decision(id).await.context("cannot read a decision")?;
         match newest {
-            None => self.store.decide_once(&task.id, "failed", detail).await.map(|_| ()),
+            None => self.store.decide_once(id, "failed", detail).await.map(|_| ()),
             Some(decision) if Standing::of(Some(&decision.decision)) == Standing::Open => {
-                self.store.decide(&task.id, "failed", detail).await.map(|_| ())
+                self.store.decide(id, "failed", detail).await.map(|_| ())
             }
             Some(_) => Ok(()),
         }

@@ -163,7 +163,9 @@ async fn start(
             }
         }
     };
-    let queue = metad2a_queue::open(&options.queue).await.context("cannot open the queue")?;
+    let longest_hold = options.patience.for_delivery();
+    let queue =
+        metad2a_queue::open_for(&options.queue, longest_hold).await.context("cannot open the queue")?;
     let ready = loop {
         match first.ready().await {
             Ok(ready) => break ready,

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// From the end of a slice to the answer to the queue: the batch under way, the checkpoint or the results, and a store
+/// that wants several attempts.
+const FOR_STORING: Duration = Duration::from_mins(3);
+
 /// Times of a worker, for all its slots.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -12,6 +16,11 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// The longest time from taking a message to answering it, on a machine and a store that do what they should.
+    pub(super) fn for_delivery(self) -> Duration {
+        self.slice + FOR_STORING
+    }
+
     /// From the stop until a slot whose process has no checkpoint yet is late.
     pub(super) fn for_checkpoint(self) -> Duration {
         self.grace * 4 / 5

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   take ─► done, cancelled, given up? ──yes──────────────────────────────────────► acknowledge
-//!             │ no
+//!             │ no      (unreadable, or under another task's id ─► decision `failed` ─► dead letter)
 //!             ▼
 //!           compute ─► finished ─► marker (the only commit point) ─► event ───────► acknowledge
 //!                      slice over, or told to stop ─► record ─► continuation ─────► acknowledge
@@ -183,22 +183,16 @@ impl<C: Compute> Slot<C> {
         let message = delivery.message().clone();
         let envelope = match Envelope::decode(&message.body) {
             Ok(envelope) => envelope,
-            Err(error) => {
-                tracing::error!(message = message.id, "{error}; it goes to the dead letters");
-                delivery.dead_letter().await.context("cannot hand over a dead letter")?;
-                return Ok(());
-            }
+            Err(error) => return self.desk.refuse(delivery, &message.id, &error.to_string()).await,
         };
         let task = TaskName { id: envelope.task.id(), kind: envelope.task.kind().name() };
         if message.id != task.id {
             // Whoever published it waits for another id: work under this one would be in vain, and asked for again.
-            tracing::error!(
-                message = message.id,
-                task = task.id,
-                "the message is of a version that gives this task another id; it goes to the dead letters"
+            let rule = format!(
+                "the message holds task {}: coordinator and worker give this task different ids and must be of one build",
+                task.id
             );
-            delivery.dead_letter().await.context("cannot hand over a dead letter")?;
-            return Ok(());
+            return self.desk.refuse(delivery, &message.id, &rule).await;
         }
         match self.desk.standing(&task).await {
             Ok(Before::Work) => {}

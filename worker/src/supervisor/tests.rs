@@ -3,6 +3,7 @@
 mod brokers;
 mod leaving;
 mod outage;
+mod refused;
 mod slices;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -249,17 +250,6 @@ async fn a_search_stays_urgent_in_its_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_of_a_version_with_other_ids_becomes_a_dead_letter() {
-    let world = World::new().await;
-    let message = Message::new("another id", envelope(1).encode());
-    world.queue.publish(&lane(Urgency::Normal), &[message]).await.unwrap();
-    world.publish(&envelope(1)).await;
-    world.work_until(world.compute([success()]), is_finished).await;
-    assert_eq!(world.queue.dead_letters(PIPELINE).await.unwrap(), 1);
-    assert_eq!(world.jobs.lock().unwrap().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_the_last_attempt_the_failure_is_decided_and_the_message_is_a_dead_letter() {
     let world = World::new().await;
     let envelope = envelope(2);
@@ -411,16 +401,6 @@ async fn a_notice_of_a_cancellation_ends_a_running_task() {
     world.work_until(compute, |event| matches!(event, Event::Started { .. })).await;
     assert!(world.next_message().await.is_none(), "acknowledged");
     assert!(started.elapsed() < Duration::from_mins(1), "not by its patience");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_nobody_can_read_becomes_a_dead_letter() {
-    let world = World::new().await;
-    let message = Message::new("strange", *b"{}");
-    world.queue.publish(&lane(Urgency::Normal), &[message]).await.unwrap();
-    world.publish(&envelope(1)).await;
-    world.work_until(world.compute([success()]), is_finished).await;
-    assert_eq!(world.queue.dead_letters(PIPELINE).await.unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]

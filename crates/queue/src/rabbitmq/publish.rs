@@ -15,12 +15,15 @@ use super::{
     retry::Retry,
     topology,
 };
-use crate::{Error, Message, Result};
+use crate::{Error, Lane, Message, Result};
 
 /// How many messages may be unconfirmed at a time: enough to hide the broker's disk, few enough to repeat.
 const WINDOW: usize = 256;
 
 const ACTION: &str = "publish";
+const ACTION_AGAIN: &str = "give a message back";
+/// The header of a message that somebody took and gave back; no text, so that it is no header of the message itself.
+const GIVEN_BACK: &str = "metad2a-given-back";
 const TRANSIENT: u8 = 1;
 const PERSISTENT: u8 = 2;
 
@@ -68,7 +71,7 @@ async fn send(line: &Line, lane: &str, pipeline: &str, open: &mut Vec<&Message>)
     let mut confirmed = 0;
     let sent = loop {
         if next < open.len() && in_flight.len() < WINDOW {
-            match line.step(ACTION, put(line.channel(), lane, open[next])).await {
+            match line.step(ACTION, put(line.channel(), lane, open[next], headers(open[next]))).await {
                 Ok(confirm) => in_flight.push_back((confirm, Instant::now() + line.link().options().answer)),
                 Err(error) => break Err(error),
             }
@@ -100,9 +103,47 @@ async fn send(line: &Line, lane: &str, pipeline: &str, open: &mut Vec<&Message>)
     })
 }
 
-async fn put(channel: &Channel, lane: &str, message: &Message) -> lapin::Result<PublisherConfirm> {
+/// Stores a message that was taken in its lane once more, marked as given out before. Tried once: whoever calls this still
+/// has the message.
+pub(super) async fn again(link: &Arc<Link>, lane: &Lane, message: &Message) -> Result<()> {
+    let (line, name) = (link.line(Role::Send, ACTION_AGAIN).await?, lane.to_string());
+    if line.is_blocked() {
+        return Err(Error::Blocked { address: link.address().clone() });
+    }
+    let sent = async {
+        topology::ensure_lane(&line, ACTION_AGAIN, &name, &lane.pipeline).await?;
+        line.step(ACTION_AGAIN, line.channel().confirm_select(ConfirmSelectOptions::default())).await?;
+        let mut headers = headers(message);
+        headers.insert(GIVEN_BACK.into(), AMQPValue::Boolean(true));
+        let confirm = line.step(ACTION_AGAIN, put(line.channel(), &name, message, headers)).await?;
+        match line.step(ACTION_AGAIN, confirm).await? {
+            Confirmation::Ack(None) => Ok(()),
+            _ => Err(Error::NotConfirmed {
+                address: link.address().clone(),
+                lane: name,
+                id: message.id.clone(),
+            }),
+        }
+    }
+    .await;
+    if sent.is_err() {
+        line.declared().forget();
+    }
+    sent
+}
+
+async fn put(
+    channel: &Channel,
+    lane: &str,
+    message: &Message,
+    headers: FieldTable,
+) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    channel.basic_publish("".into(), lane.into(), options, &message.body, properties(message)).await
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(message.id.as_str().into())
+        .with_headers(headers);
+    channel.basic_publish("".into(), lane.into(), options, &message.body, properties).await
 }
 
 /// Nobody listening is no error, hence not mandatory.
@@ -153,18 +194,21 @@ pub(super) async fn send_news(
     }
 }
 
-fn properties(message: &Message) -> BasicProperties {
+fn headers(message: &Message) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in &message.headers {
         headers.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
     }
-    BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(message.id.as_str().into())
-        .with_headers(headers)
+    headers
 }
 
-/// The other direction of [`properties`]. Headers that are no text were added by the broker and are left out.
+/// Whether [`again`] published it.
+pub(super) fn was_given_back(delivery: &lapin::message::Delivery) -> bool {
+    let headers = delivery.properties.headers().as_ref();
+    headers.is_some_and(|headers| headers.inner().contains_key(GIVEN_BACK))
+}
+
+/// The other direction of [`put`]. Headers that are no text are the broker's or ours, and are left out.
 pub(super) fn message(delivery: &mut lapin::message::Delivery) -> Message {
     let id = delivery.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
     let mut headers = std::collections::BTreeMap::new();

@@ -3,13 +3,17 @@
 //! A take first asks the lanes in their order. If all are empty, it becomes a consumer of each, so that the broker
 //! wakes it; the first message ends all of these consumers, and what arrived beside it goes straight back.
 //! Staying a consumer with a prefetch of one would instead reserve a message of every lane behind a running task.
+//!
+//! Giving back is publishing again, confirmed, and then acknowledging. Before 4.3 a broker counts what is returned towards
+//! the delivery limit of its queue, so a healthy message would become a dead letter in a long outage. A taker that dies
+//! between the two leaves the message twice, which the contract allows.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use lapin::{
-    Consumer,
+    Acker, Consumer,
     message::Delivery as Raw,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
@@ -86,7 +90,7 @@ async fn fetch_on(line: &Line, lanes: &[Lane], retry: &mut Retry) -> Result<Rabb
     for lane in lanes {
         let get = channel.basic_get(lane.to_string().into(), BasicGetOptions::default());
         if let Some(got) = line.step(ACTION, get).await? {
-            return Ok(RabbitDelivery::new(line.clone(), got.delivery));
+            return Ok(RabbitDelivery::new(line.clone(), lane.clone(), got.delivery));
         }
     }
     line.step(ACTION, channel.basic_qos(1, BasicQosOptions::default())).await?;
@@ -102,23 +106,29 @@ async fn fetch_on(line: &Line, lanes: &[Lane], retry: &mut Retry) -> Result<Rabb
     }
     // The broker answers, so a later loss of the connection finds the patience whole.
     *retry = Retry::new(line.link().options().patience);
-    let raw = first_of(line, &mut consumers).await?;
-    let delivery = RabbitDelivery::new(line.clone(), raw);
-    return_the_rest(line, consumers).await?;
+    let (lane, raw) = first_of(line, lanes, &mut consumers).await?;
+    let delivery = RabbitDelivery::new(line.clone(), lane.clone(), raw);
+    return_the_rest(line, lanes, consumers).await?;
     Ok(delivery)
 }
 
-async fn first_of(line: &Line, consumers: &mut [Consumer]) -> Result<Raw> {
+async fn first_of<'lanes>(
+    line: &Line,
+    lanes: &'lanes [Lane],
+    consumers: &mut [Consumer],
+) -> Result<(&'lanes Lane, Raw)> {
     const ACTION: &str = "wait for a message";
     // A stream that ends, while others go on: the broker cancelled its consumer, because the queue was deleted.
-    let marked = consumers.iter_mut().map(|consumer| consumer.map(Some).chain(stream::iter([None])));
+    let marked = lanes.iter().zip(consumers).map(|(lane, consumer)| {
+        consumer.map(move |arrival| Some((lane, arrival))).chain(stream::iter([None]))
+    });
     let mut arrivals = stream::select_all(marked);
     loop {
         tokio::select! {
             biased;
             arrival = arrivals.next() => match arrival.flatten() {
-                Some(Ok(raw)) => return Ok(raw),
-                Some(Err(source)) => return Err(line.link().dialer().classify(ACTION, source)),
+                Some((lane, Ok(raw))) => return Ok((lane, raw)),
+                Some((_, Err(source))) => return Err(line.link().dialer().classify(ACTION, source)),
                 None => return Err(line.lost_error(ACTION)),
             },
             () = line.lost() => return Err(line.lost_error(ACTION)),
@@ -133,34 +143,47 @@ async fn first_of(line: &Line, consumers: &mut [Consumer]) -> Result<Raw> {
 }
 
 /// Ends the consumers and gives back what they got beside the first message.
-async fn return_the_rest(line: &Line, consumers: Vec<Consumer>) -> Result<()> {
+async fn return_the_rest(line: &Line, lanes: &[Lane], consumers: Vec<Consumer>) -> Result<()> {
     const ACTION: &str = "stop waiting for messages";
     for consumer in &consumers {
         let cancel = line.channel().basic_cancel(consumer.tag(), BasicCancelOptions::default());
         line.step(ACTION, cancel).await?;
     }
-    for mut consumer in consumers {
+    for (lane, mut consumer) in lanes.iter().zip(consumers) {
         // After the cancellation the stream holds what had arrived, and then ends.
-        while let Some(extra) = line.step(ACTION, consumer.next().map(Option::transpose)).await? {
-            let nack = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            line.step(ACTION, extra.acker.nack(nack)).await?;
+        while let Some(mut extra) = line.step(ACTION, consumer.next().map(Option::transpose)).await? {
+            let message = publish::message(&mut extra);
+            line.step(ACTION, give_back(line, lane, &message, &extra.acker)).await?;
         }
     }
     Ok(())
+}
+
+/// The answer to a delivery that goes back, see the page of this module. Where it cannot be published, such as on a broker
+/// that is short of memory, the broker puts it back itself, and counts that.
+async fn give_back(line: &Line, lane: &Lane, message: &Message, acker: &Acker) -> lapin::Result<bool> {
+    match publish::again(line.link(), lane, message).await {
+        Ok(()) => acker.ack(BasicAckOptions::default()).await,
+        Err(error) => {
+            tracing::info!(%error, message = message.id, "a return counts as a delivery");
+            acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await
+        }
+    }
 }
 
 /// Dropping it closes its channel, and the broker gives the message to someone else.
 #[derive(Debug)]
 pub(super) struct RabbitDelivery {
     line: Line,
+    lane: Lane,
     raw: Raw,
     message: Message,
 }
 
 impl RabbitDelivery {
-    fn new(line: Line, mut raw: Raw) -> Self {
+    fn new(line: Line, lane: Lane, mut raw: Raw) -> Self {
         let message = publish::message(&mut raw);
-        Self { line, raw, message }
+        Self { line, lane, raw, message }
     }
 
     /// Closing the channel makes the broker answer, after it has handled what came before: an acknowledgement itself
@@ -188,7 +211,7 @@ impl Delivery for RabbitDelivery {
     }
 
     fn redelivered(&self) -> bool {
-        self.raw.redelivered
+        self.raw.redelivered || publish::was_given_back(&self.raw)
     }
 
     async fn acknowledge(self: Box<Self>) -> Result<bool> {
@@ -196,9 +219,12 @@ impl Delivery for RabbitDelivery {
     }
 
     async fn give_back(self: Box<Self>) -> Result<bool> {
-        // Free on RabbitMQ 4.3, where a rejection counts towards the delivery limit.
-        let nack = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        Ok(self.settle(self.raw.acker.nack(nack)).await)
+        // Somebody else has it already: a copy would only make more of them.
+        if !self.line.is_alive() {
+            return Ok(false);
+        }
+        let answer = give_back(&self.line, &self.lane, &self.message, &self.raw.acker);
+        Ok(self.settle(answer).await)
     }
 
     async fn dead_letter(self: Box<Self>) -> Result<bool> {

@@ -13,8 +13,8 @@ use lapin::{
 use super::line::Line;
 use crate::EVENT_CAPACITY;
 
-/// The last net under a message that kills whoever takes it; workers count real attempts themselves.
-/// Generous, because brokers before 4.3 count voluntary returns too.
+/// The last net under a message that kills whoever takes it; workers count real attempts themselves. Generous, because lost
+/// machines and connections count, too.
 const DELIVERY_LIMIT: i64 = 100;
 
 /// How long a delivery of a lane may stay unanswered before the broker gives it to another. Lost supervisors are noticed

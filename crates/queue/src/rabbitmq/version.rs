@@ -83,9 +83,6 @@ fn abilities((major, minor): (u32, u32)) -> Abilities {
     if version < (3, 12) {
         off.push("a time limit for answers per queue (3.12), `consumer_timeout` holds instead");
     }
-    if version < (4, 3) {
-        off.push("giving back without counting towards the delivery limit (4.3)");
-    }
     let answer_limit = if version < (3, 8) {
         None
     } else if version < (3, 12) {
@@ -96,8 +93,8 @@ fn abilities((major, minor): (u32, u32)) -> Abilities {
     Abilities { off, answer_limit }
 }
 
-/// Logs the broker and what it lacks, and warns where slices may be too long for it.
-pub(super) fn tell(version: Option<&BrokerVersion>, broker: &Redacted, longest_slice: Duration) {
+/// Logs the broker and what it lacks, and warns where deliveries are held too long for it.
+pub(super) fn tell(version: Option<&BrokerVersion>, broker: &Redacted, longest_hold: Option<Duration>) {
     let numbers = version.and_then(|version| (version.product == "RabbitMQ").then(|| version.numbers())?);
     let (Some(version), Some(numbers)) = (version, numbers) else {
         let version = version.map_or_else(|| "unknown".to_owned(), ToString::to_string);
@@ -106,15 +103,15 @@ pub(super) fn tell(version: Option<&BrokerVersion>, broker: &Redacted, longest_s
     };
     let Abilities { off, answer_limit } = abilities(numbers);
     tracing::info!(%broker, %version, off = off.join("; "), "the broker's version");
-    if let Some(limit) = answer_limit
-        && limit < longest_slice
+    if let (Some(limit), Some(hold)) = (answer_limit, longest_hold)
+        && limit < hold
     {
         tracing::warn!(
             %version,
-            longest_slice_seconds = longest_slice.as_secs(),
+            longest_hold_seconds = hold.as_secs(),
             answer_limit_seconds = limit.as_secs(),
-            "unless its `consumer_timeout` was raised, the broker takes tasks away before their slices end; \
-             shorten the slices, or raise it"
+            "unless its `consumer_timeout` was raised, the broker takes tasks away before their slices are stored; \
+             shorten `--slice-seconds`, or raise it"
         );
     }
 }
@@ -135,7 +132,7 @@ mod tests {
     #[test]
     fn a_newer_broker_lacks_less_and_ours_is_the_limit_for_answers_from_3_12() {
         let lacks = |version| abilities(version).off.len();
-        assert_eq!([(3, 9), (3, 10), (3, 12), (4, 0), (4, 3)].map(lacks), [3, 2, 1, 1, 0]);
+        assert_eq!([(3, 9), (3, 10), (3, 12), (4, 0)].map(lacks), [2, 1, 0, 0]);
         let limit = |version| abilities(version).answer_limit;
         assert_eq!(limit((3, 10)), Some(Duration::from_mins(30)));
         assert_eq!(limit((4, 0)), Some(ANSWER_LIMIT));

@@ -45,6 +45,7 @@ macro_rules! conformance_of {
                 an_acknowledged_message_is_gone_for_good,
                 a_message_goes_to_one_taker,
                 a_message_given_back_is_given_again_and_says_so,
+                a_message_given_back_150_times_is_still_given_and_unchanged,
                 a_dropped_delivery_is_given_again,
                 closing_gives_back_what_was_taken,
                 a_delivery_outlives_its_subscription,

@@ -109,6 +109,25 @@ pub(crate) async fn a_message_given_back_is_given_again_and_says_so(site: &impl 
     }
 }
 
+/// A broker may count how often it gives a message out, and put it aside in the end: a return is no fault of the message.
+pub(crate) async fn a_message_given_back_150_times_is_still_given_and_unchanged(site: &impl Site) {
+    const ROUNDS: usize = 150;
+    let (queue, lane) = (site.connect().await, fresh_lane());
+    let message = Message::new("task", "a body with its attempts").with_header("interruptions", "1");
+    queue.publish(&lane, std::slice::from_ref(&message)).await.unwrap();
+    let mut subscription = queue.subscribe(std::slice::from_ref(&lane)).await.unwrap();
+    for round in 0..ROUNDS {
+        let delivery = subscription.take().await.unwrap();
+        assert_eq!((delivery.message(), delivery.redelivered()), (&message, round > 0));
+        assert!(delivery.give_back().await.unwrap());
+    }
+    let delivery = subscription.take().await.unwrap();
+    assert_eq!(*delivery.message(), message);
+    assert!(delivery.acknowledge().await.unwrap());
+    until_ready(&queue, &lane, 0).await;
+    assert_eq!(queue.dead_letters(&lane.pipeline).await.unwrap(), 0);
+}
+
 pub(crate) async fn a_dropped_delivery_is_given_again(site: &impl Site) {
     let (queue, other, lane) = (site.connect().await, site.connect().await, fresh_lane());
     queue.publish(&lane, &numbered(1)).await.unwrap();

@@ -102,7 +102,7 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
     }
 }
 
-/// Freezes a training set of four datasets with twelve cells each; returns its id.
+/// Freezes a training set of six datasets with twelve cells each; returns its id.
 pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
     let set = TrainingSet {
         datasets: vec![
@@ -110,11 +110,13 @@ pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -
             dataset(Group::MetaTrain, [1, 2]),
             dataset(Group::MetaTrain, [0, 3]),
             dataset(Group::MetaValid, [4, 5]),
+            dataset(Group::MetaValid, [6, 7]),
+            dataset(Group::MetaValid, [4, 7]),
         ],
         evaluations: vec![BUNDLE.into()],
     };
     let mut stream = Key::new("features", "test").stream(0);
-    let features: Vec<FeatureRow> = (0..6)
+    let features: Vec<FeatureRow> = (0..8)
         .flat_map(|class| (0..3).map(move |picture| (class, picture)))
         .map(|(class, picture)| FeatureRow {
             source_content_id: SOURCE.into(),
@@ -231,19 +233,41 @@ fn networks_without_a_validation_accuracy_teach_nothing() {
     assert!(error.to_string().contains("validation accuracy"), "{error:#}");
 }
 
+/// The validation of a model that has hardly learnt anything.
+pub(super) fn validation(engine: &mut Engine, model: Model) -> Validate {
+    let training_set = freeze(engine, usual);
+    let trained = train(engine, training(model, &training_set, 0, 2, None));
+    Validate { model, settings: settings(), training_set, seed: 3, checkpoint: trained.parameters }
+}
+
+/// A search with models that have hardly learnt anything.
+pub(super) fn search(engine: &mut Engine, candidates: u32) -> Search {
+    let set = freeze(engine, usual);
+    let mut trained = |model| train(engine, training(model, &set, 0, 2, None)).parameters;
+    Search {
+        dataset: "a dataset".into(),
+        source: SOURCE.into(),
+        classes: vec![4, 5],
+        features: vec![FEATURES.into()],
+        generator: trained(Model::Generator),
+        generator_settings: settings(),
+        predictor: trained(Model::Predictor),
+        predictor_settings: settings(),
+        candidates,
+        sets: 2,
+        seed: 1,
+        constraints: Constraints::default(),
+        channels: 4,
+        cells_per_stage: 1,
+        image_size: 8,
+    }
+}
+
 #[test]
 fn a_validation_scores_a_checkpoint_the_same_every_time() {
     for model in Model::ALL {
         let mut engine = engine(&format!("validate {}", model.name()));
-        let set = freeze(&engine, usual);
-        let trained = train(&mut engine, training(model, &set, 0, 2, None));
-        let task = Task::Validate(Validate {
-            model,
-            settings: settings(),
-            training_set: set,
-            seed: 3,
-            checkpoint: trained.parameters,
-        });
+        let task = Task::Validate(validation(&mut engine, model));
         let first = work(&mut engine, envelope(task.clone())).unwrap();
         assert_eq!(first, work(&mut engine, envelope(task)).unwrap());
         let Summary::Validation { score, metrics } = first.summary else { panic!("{:?}", first.summary) };
@@ -261,31 +285,13 @@ fn a_validation_scores_a_checkpoint_the_same_every_time() {
 #[test]
 fn a_search_ranks_distinct_cells_within_their_limits() {
     let mut engine = engine("search");
-    let set = freeze(&engine, usual);
-    let generator = train(&mut engine, training(Model::Generator, &set, 0, 2, None)).parameters;
-    let predictor = train(&mut engine, training(Model::Predictor, &set, 0, 2, None)).parameters;
+    let usual = search(&mut engine, 10);
     let shape = MacroShape { channels: 4, cells_per_stage: 1, image_size: 8, classes: 2 };
     let mut costs: Vec<u64> = Cell::all().map(|cell| parameters(cell, shape)).collect();
     costs.sort_unstable();
     let limit = costs[costs.len() / 2];
     let task = |max_parameters| {
-        Task::Search(Search {
-            dataset: "a dataset".into(),
-            source: SOURCE.into(),
-            classes: vec![4, 5],
-            features: vec![FEATURES.into()],
-            generator: generator.clone(),
-            generator_settings: settings(),
-            predictor: predictor.clone(),
-            predictor_settings: settings(),
-            candidates: 10,
-            sets: 2,
-            seed: 1,
-            constraints: Constraints { max_parameters, max_flops: None },
-            channels: 4,
-            cells_per_stage: 1,
-            image_size: 8,
-        })
+        Task::Search(Search { constraints: Constraints { max_parameters, max_flops: None }, ..usual.clone() })
     };
     let free = work(&mut engine, envelope(task(None))).unwrap();
     assert_eq!(free, work(&mut engine, envelope(task(None))).unwrap());

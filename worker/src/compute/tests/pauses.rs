@@ -5,7 +5,7 @@ use std::path::Path;
 use metad2a_database::{Checkpoint, now, random_id};
 use metad2a_pipeline::tasks::{Evaluate, Model};
 
-use super::models::{freeze, training, usual};
+use super::models::{freeze, search, training, usual, validation};
 use super::pictures::{SOURCE, evaluate, rows_of, units, write_idx};
 use super::*;
 use crate::protocol::Paused;
@@ -114,6 +114,34 @@ fn a_later_round_in_slices_ends_like_one_piece() {
     let whole = work(&mut engine, job.envelope.clone()).unwrap();
     let (_, finished, slices) = in_slices("rounds in slices", job, 2);
     assert_eq!((slices, finished), (2, whole));
+}
+
+#[test]
+fn a_validation_in_slices_gives_the_figures_of_one_piece() {
+    for model in Model::ALL {
+        let name = format!("validation in slices, {}", model.name());
+        let mut engine = engine(&name);
+        let job = job(envelope(Task::Validate(validation(&mut engine, model))));
+        let whole = work(&mut engine, job.envelope.clone()).unwrap();
+        // Three datasets, one of which is a batch.
+        for (datasets, expected) in [(1, 3), (2, 2), (3, 1)] {
+            let (_, finished, slices) = in_slices(&name, job.clone(), datasets);
+            assert_eq!((slices, &finished), (expected, &whole), "{} by {datasets}", model.name());
+        }
+    }
+}
+
+#[test]
+fn a_search_in_slices_ranks_the_cells_of_one_piece() {
+    let mut engine = engine("search in slices");
+    // More than a round of drawing brings.
+    let job = job(envelope(Task::Search(search(&mut engine, 1_500))));
+    let whole = work(&mut engine, job.envelope.clone()).unwrap();
+    for rounds in [1, 2] {
+        let (_, finished, slices) = in_slices("search in slices", job.clone(), rounds);
+        assert!(slices > 1, "slices of {rounds} rounds");
+        assert_eq!(finished, whole, "slices of {rounds} rounds");
+    }
 }
 
 /// Every way in which the newest checkpoint may be unusable: the task goes on from the one before, or begins anew.
