@@ -20,14 +20,26 @@ pub struct Cluster {
 impl Cluster {
     /// The coordinator without workers of its own.
     pub fn coordinator(&self, project: &Project) -> Process {
-        let mut command = project.command(&["run", "--workers", "0", "--format", "json"]);
-        self.address(&mut command);
+        let command = self.command(project, &["run", "--workers", "0", "--format", "json"]);
         Self::process(project, "coordinator", command)
     }
 
     /// Over the broker that tests share, with a store in the project's folder. Give the project a name of its own.
     pub fn shared(project: &Project) -> Self {
         Self { queue: service("METAD2A_TEST_AMQP_URL"), store: project.store(), endpoint: None }
+    }
+
+    /// Over the broker and the S3 server that tests share. Give the project a name of its own.
+    pub fn services(project: &Project) -> Self {
+        let store = format!("{}/{}", service("METAD2A_TEST_S3_URL"), project.pipeline());
+        Self { store, ..Self::shared(project) }
+    }
+
+    /// `metad2a` in the project's folder.
+    pub fn command(&self, project: &Project, arguments: &[&str]) -> Command {
+        let mut command = project.command(arguments);
+        self.address(&mut command);
+        command
     }
 
     /// A worker whose slots work side by side.

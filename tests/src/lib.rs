@@ -19,4 +19,4 @@ pub use pictures::{cifar_records, idx_images, idx_labels};
 pub use process::Process;
 pub use project::{Project, program, repository};
 pub use proxy::{FaultRates, StoreProxy};
-pub use tables::{DETERMINISTIC_TABLES, deterministic_tables};
+pub use tables::{DETERMINISTIC_TABLES, deterministic_tables, deterministic_tables_of};

@@ -12,13 +12,21 @@ use serde_json::Value;
 /// All tables but `runs`, which tells of runs and not of results.
 pub const DETERMINISTIC_TABLES: usize = 9;
 
-/// The deterministic columns of every table of the newest snapshot, by table, as sorted JSON rows.
+/// [`deterministic_tables_of`] the pipeline `small`.
 ///
 /// # Panics
 /// If there is no snapshot, or it cannot be read.
 pub async fn deterministic_tables(store: &str) -> BTreeMap<&'static str, Vec<String>> {
+    deterministic_tables_of(store, "small").await
+}
+
+/// The deterministic columns of every table of a pipeline's newest snapshot, by table, as sorted JSON rows.
+///
+/// # Panics
+/// If there is no snapshot, or it cannot be read.
+pub async fn deterministic_tables_of(store: &str, pipeline: &str) -> BTreeMap<&'static str, Vec<String>> {
     let store = Store::open(store, Access::ReadOnly).await.expect("the store opens");
-    let current = store.current_snapshot("small").await.expect("snapshots can be listed");
+    let current = store.current_snapshot(pipeline).await.expect("snapshots can be listed");
     let snapshot = current.expect("the pipeline has published a snapshot");
     let mut tables = BTreeMap::new();
     add::<DatasetRow>(&store, &snapshot, &mut tables).await;

@@ -9,6 +9,7 @@ mod data;
 mod killed;
 mod lost;
 mod operator;
+mod operator_cluster;
 mod poison;
 mod refresh;
 mod runs;
