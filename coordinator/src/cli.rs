@@ -55,6 +55,7 @@ pub enum Command {
     )]
     Run(Run),
     /// Shows what `run` would do.
+    #[command(after_help = "Examples:\n  metad2a plan\n  metad2a plan --refresh nightly.yaml")]
     Plan(Plan),
     /// Names the best cells for a dataset of yours, from the models of a published snapshot.
     #[command(
@@ -160,6 +161,8 @@ pub struct LocalWorkers {
 pub struct Plan {
     #[command(flatten)]
     pub pipeline: Pipeline,
+    #[command(flatten)]
+    pub refresh: Refresh,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }

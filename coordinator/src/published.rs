@@ -9,7 +9,8 @@ use metad2a_pipeline::tasks::{Blob, Model};
 
 use crate::publication::ModelConfig;
 
-/// What is published, as far as a refresh needs it.
+/// What is published, as far as a refresh needs it. By default: nothing yet.
+#[derive(Default)]
 pub(crate) struct LastPublished {
     pub(crate) snapshot: Option<Snapshot>,
     /// Of the last few snapshots, newest first.

@@ -141,11 +141,9 @@ impl RefreshRecord {
     }
 }
 
-/// The record for a person.
-pub(crate) fn table(record: &RefreshRecord) -> String {
+/// A line for each kind of change.
+pub(crate) fn source_lines(sources: &SourceChanges) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "Refresh of `{}`: {}", record.pipeline, ended(record));
-    let sources = &record.sources;
     for (what, names) in [
         ("new", &sources.new),
         ("changed", &sources.changed),
@@ -157,6 +155,14 @@ pub(crate) fn table(record: &RefreshRecord) -> String {
             let _ = writeln!(text, "  {:<22}{}", format!("{what} sources"), names.join(", "));
         }
     }
+    text
+}
+
+/// The record for a person.
+pub(crate) fn table(record: &RefreshRecord) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "Refresh of `{}`: {}", record.pipeline, ended(record));
+    text.push_str(&source_lines(&record.sources));
     let tasks = record.tasks.iter().map(|(kind, count)| format!("{count} {}", kind.name()));
     let tasks = tasks.collect::<Vec<_>>().join(", ");
     if !tasks.is_empty() {

@@ -155,7 +155,7 @@ def check_trigger(at, thing, names, values):
         problem(at, "credentials stand in the address")
     pattern = re.compile(trigger["metadata"]["queueName"])
     pipeline = values["pipeline"]["name"]
-    lanes = [f"metad2a.{pipeline}.v1.gpu.normal", f"metad2a.{pipeline}.v12.s3.cpu.high"]
+    lanes = [f"metad2a.{pipeline}.v1.e80d91c2.gpu.normal", f"metad2a.{pipeline}.v12.s3.cpu.high"]
     others = [f"metad2a.{pipeline}.{name}" for name in ("dead-letters", "events", "leader", "leader-name")]
     others += [f"metad2a.{pipeline}2.v1.gpu.normal", f"metad2a.other-{pipeline}.v1.gpu.normal", f"x.metad2a.{pipeline}.v1.gpu.normal"]
     for name in lanes:

@@ -53,6 +53,9 @@ async fn a_new_source_costs_only_its_own_work_and_the_next_night_finds_nothing_n
     let (rows, done) = (deterministic_tables(&project.store()).await, markers(&project));
 
     project.add_source("more", "meta", 9, 24);
+    let planned = project.run(&["plan", "--refresh", "--format", "json"]);
+    let planned: Value = serde_json::from_slice(&planned.stdout).expect("one JSON document");
+    assert_eq!((&planned["sources"]["new"], &planned["state"]), (&json!(["more"]), &json!("open")));
     let second = refresh(&project, &[], 0);
     assert_eq!((&second["outcome"], &second["snapshot"]), (&json!("published"), &json!(2)));
     assert_eq!(second["sources"]["new"], json!(["more"]));

@@ -15,14 +15,14 @@ use std::time::Instant;
 
 use metad2a_database::{Access, Error as StoreError, Published, Store};
 use metad2a_pipeline::planner::{Existing, Planner, Results};
-use metad2a_pipeline::source_changes::{ShrinkRules, SourceState, compare};
-use metad2a_pipeline::specification::RefreshChoice;
+use metad2a_pipeline::source_changes::{ShrinkRules, SourceChanges, SourceState, compare};
+use metad2a_pipeline::specification::{RefreshChoice, Specification};
 use metad2a_pipeline::study::{self, IndexedSource, Study};
 use metad2a_queue::{Leadership, Queue};
 
 use super::print;
 use super::run::{Watch, compute, host, tell, told};
-use crate::cli::{Format, Run};
+use crate::cli::{Format, Refresh, Run};
 use crate::hint::{self, RunName, Watched};
 use crate::progress::Reporter;
 use crate::project::{self, Project};
@@ -76,6 +76,66 @@ pub(crate) async fn refresh(arguments: Run) -> anyhow::Result<Exit> {
     ended
 }
 
+/// The rules of the file, as the command line changes them.
+pub(super) fn rules(choice: &RefreshChoice, flags: &Refresh) -> RefreshChoice {
+    RefreshChoice {
+        warm_start: choice.warm_start || flags.warm_start,
+        shrink_tolerance: if flags.allow_shrink { 1.0 } else { choice.shrink_tolerance },
+        ..choice.clone()
+    }
+}
+
+/// The sources as they are now.
+pub(super) struct Today {
+    /// Since the last snapshot.
+    pub(super) changes: SourceChanges,
+    /// What is to be done with them, or the rules that they break.
+    pub(super) study: Result<Study, Vec<String>>,
+}
+
+impl Today {
+    pub(super) async fn look(
+        specification: &Specification,
+        last: &LastPublished,
+        rules: &RefreshChoice,
+        flags: &Refresh,
+    ) -> anyhow::Result<Self> {
+        let mut usable: BTreeMap<String, IndexedSource> = BTreeMap::new();
+        let mut found: BTreeMap<String, Result<SourceState, String>> = BTreeMap::new();
+        for (name, source) in sources::index_all(specification).await {
+            let state = match source {
+                Ok(source) => {
+                    let state = SourceState {
+                        content_id: source.content_id.clone(),
+                        classes: source.classes.len() as u64,
+                        pictures: source.pictures,
+                    };
+                    usable.insert(name.clone(), source);
+                    Ok(state)
+                }
+                Err(error) => Err(error.root_cause().to_string()),
+            };
+            found.insert(name, state);
+        }
+        let shrink = ShrinkRules { tolerance: rules.shrink_tolerance, allowed: flags.allow_shrink };
+        let (changes, broken) = compare(&last.sources(), &found, shrink);
+        if !broken.is_empty() {
+            return Ok(Self { changes, study: Err(broken) });
+        }
+        let study = match sources::study(specification.clone(), usable) {
+            Ok(mut study) => {
+                study.refresh = Some(rules.clone());
+                Ok(study)
+            }
+            Err(error) => match error.downcast::<study::Error>() {
+                Ok(error) => Err(vec![error.to_string()]),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Self { changes, study })
+    }
+}
+
 /// One refresh that leads its pipeline.
 struct Night<'a> {
     arguments: &'a Run,
@@ -94,11 +154,19 @@ impl Night<'_> {
         store
             .put_run_file(pipeline, &self.facts.run_id, "pipeline.yaml", project.text.clone().into())
             .await?;
-        let rules = self.rules(&project.specification.refresh);
+        let flags = &self.arguments.refresh;
+        let rules = rules(&project.specification.refresh, flags);
         let last = LastPublished::read(store, pipeline, rules.snapshots).await?;
         self.record.snapshot = last.number();
-        let Some(mut study) = self.study(project, &last, &rules).await? else { return Ok(None) };
-        study.refresh = Some(rules);
+        let today = Today::look(&project.specification, &last, &rules, flags).await?;
+        self.record.sources = today.changes;
+        let study = match today.study {
+            Ok(study) => study,
+            Err(broken) => {
+                self.refuse(broken);
+                return Ok(None);
+            }
+        };
 
         let (mut existing, heads) = ledger::read_with_heads(store).await?;
         existing.set_published(last.models.clone());
@@ -127,60 +195,6 @@ impl Night<'_> {
                 self.record.problems = problems;
                 self.publish(&study, existing, &results).await
             }
-        }
-    }
-
-    /// The rules of the file, as the command line changes them.
-    fn rules(&self, choice: &RefreshChoice) -> RefreshChoice {
-        let flags = &self.arguments.refresh;
-        RefreshChoice {
-            warm_start: choice.warm_start || flags.warm_start,
-            shrink_tolerance: if flags.allow_shrink { 1.0 } else { choice.shrink_tolerance },
-            ..choice.clone()
-        }
-    }
-
-    /// The study of the sources as they are now; none where they break a rule.
-    async fn study(
-        &mut self,
-        project: &Project,
-        last: &LastPublished,
-        rules: &RefreshChoice,
-    ) -> anyhow::Result<Option<Study>> {
-        let mut usable: BTreeMap<String, IndexedSource> = BTreeMap::new();
-        let mut found: BTreeMap<String, Result<SourceState, String>> = BTreeMap::new();
-        for (name, source) in sources::index_all(&project.specification).await {
-            let state = match source {
-                Ok(source) => {
-                    let state = SourceState {
-                        content_id: source.content_id.clone(),
-                        classes: source.classes.len() as u64,
-                        pictures: source.pictures,
-                    };
-                    usable.insert(name.clone(), source);
-                    Ok(state)
-                }
-                Err(error) => Err(error.root_cause().to_string()),
-            };
-            found.insert(name, state);
-        }
-        let shrink =
-            ShrinkRules { tolerance: rules.shrink_tolerance, allowed: self.arguments.refresh.allow_shrink };
-        let (changes, broken) = compare(&last.sources(), &found, shrink);
-        self.record.sources = changes;
-        if !broken.is_empty() {
-            self.refuse(broken);
-            return Ok(None);
-        }
-        match sources::study(project.specification.clone(), usable) {
-            Ok(study) => Ok(Some(study)),
-            Err(error) => match error.downcast::<study::Error>() {
-                Ok(error) => {
-                    self.refuse(vec![error.to_string()]);
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            },
         }
     }
 
