@@ -5,6 +5,7 @@ mod leaving;
 mod outage;
 mod refused;
 mod slices;
+mod upgrades;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;

@@ -162,7 +162,7 @@ async fn return_the_rest(line: &Line, lanes: &[Lane], consumers: Vec<Consumer>) 
 /// The answer to a delivery that goes back, see the page of this module. Where it cannot be published, such as on a broker
 /// that is short of memory, the broker puts it back itself, and counts that.
 async fn give_back(line: &Line, lane: &Lane, message: &Message, acker: &Acker) -> lapin::Result<bool> {
-    match publish::again(line.link(), lane, message).await {
+    match Box::pin(publish::again(line.link(), lane, message)).await {
         Ok(()) => acker.ack(BasicAckOptions::default()).await,
         Err(error) => {
             tracing::info!(%error, message = message.id, "a return counts as a delivery");

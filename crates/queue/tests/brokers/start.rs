@@ -74,3 +74,17 @@ async fn a_broker_that_is_not_up_yet_is_waited_for_up_to_a_stated_limit() {
     queue.publish(&lane, &[Message::new("task", [])]).await.unwrap();
     queue.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ: scripts/services/with-broker.sh"]
+async fn who_holds_deliveries_longer_than_the_broker_grants_is_warned() {
+    const WARNING: &str = "the broker takes tasks away before";
+    record_log();
+    let minutes = |count| RabbitOptions { longest_hold: Some(Duration::from_mins(count)), ..patient() };
+    for silent in [patient(), minutes(13)] {
+        connect(&shared_url(), silent).await.unwrap().close().await.unwrap();
+    }
+    assert!(logged("the broker's version") && !logged(WARNING));
+    connect(&shared_url(), minutes(24 * 60)).await.unwrap().close().await.unwrap();
+    assert!(logged(WARNING));
+}

@@ -87,21 +87,22 @@ async fn finished(
     let stop = CancellationToken::new();
     let computes = (0..slots).map(|_| slow()).collect();
     let working = tokio::spawn(team(&queue, &store, pipeline).work(computes, stop.clone()));
-    let committed = async {
-        loop {
-            if let Some(marker) = store.marker("search", &id).await.unwrap() {
-                return marker;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let marker = tokio::time::timeout(LONGEST, committed).await;
+    let marker = tokio::time::timeout(LONGEST, committed(&store, &id)).await;
     let marker =
         marker.unwrap_or_else(|_| panic!("the task is lost after slices {:?}", done.lock().unwrap()));
     stop.cancel();
     working.await.unwrap().unwrap();
     let done = done.lock().unwrap().clone();
     (done, marker)
+}
+
+async fn committed(store: &Store, id: &str) -> metad2a_database::Marker {
+    loop {
+        if let Some(marker) = store.marker("search", id).await.unwrap() {
+            return marker;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,5 +192,62 @@ async fn a_task_longer_than_the_brokers_patience_is_done_in_slices_and_no_delive
     };
     tokio::time::timeout(Duration::from_mins(1), seen).await.expect("the broker loses its patience");
     assert!(!held.acknowledge().await.unwrap(), "it is no longer ours");
+    queue.close().await.unwrap();
+}
+
+/// Has nothing to keep so often, as one that is stopped before its first batch; then it is done.
+struct Reluctant {
+    returns: u32,
+    is_busy: bool,
+}
+
+#[async_trait]
+impl Compute for Reluctant {
+    async fn ready(&mut self) -> anyhow::Result<Ready> {
+        Ok(Ready { device: "cpu".into(), gpu: false })
+    }
+
+    async fn start(&mut self, _job: &Job) -> anyhow::Result<()> {
+        self.is_busy = true;
+        Ok(())
+    }
+
+    async fn pause(&mut self) {}
+
+    async fn signal(&mut self) -> Signal {
+        if !std::mem::take(&mut self.is_busy) {
+            return std::future::pending().await;
+        }
+        if self.returns == 0 {
+            return success();
+        }
+        self.returns -= 1;
+        Signal::Paused(Box::new(Paused { files: Vec::new(), done: 0, total: 1 }))
+    }
+
+    async fn kill(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs RabbitMQ: scripts/services/with-broker.sh"]
+async fn a_task_that_is_handed_back_150_times_is_done_all_the_same_and_counts_the_attempts_it_had() {
+    let url = std::env::var("METAD2A_TEST_AMQP_URL").expect("run under scripts/services/with-broker.sh");
+    let queue = metad2a_queue::open(&url).await.unwrap();
+    let store = Store::open("memory:", Access::ReadWrite).await.unwrap();
+    let pipeline = format!("returned-{}", random_id());
+    let task = Envelope { failures: vec!["it crashed".into()], ..envelope(3) };
+    let id = task.task.id();
+    let lane = Lane::new(&pipeline, dialect(), Class::Gpu, Urgency::Normal);
+    queue.publish(&lane, &[Message::new(id.clone(), task.encode())]).await.unwrap();
+    let stop = CancellationToken::new();
+    let compute = Reluctant { returns: 150, is_busy: false };
+    let working = tokio::spawn(team(&queue, &store, &pipeline).work(vec![compute], stop.clone()));
+    let marker = tokio::time::timeout(LONGEST, committed(&store, &id)).await.expect("the task is not lost");
+    assert_eq!(marker.attempt, 2, "the crash is the only failure that counts");
+    assert_eq!(queue.dead_letters(&pipeline).await.unwrap(), 0);
+    stop.cancel();
+    working.await.unwrap().unwrap();
     queue.close().await.unwrap();
 }
