@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
-use metad2a_coordinator::ledger;
+use metad2a_coordinator::{choices, ledger};
 use metad2a_database::{Access, FileRef, Marker, Store, now, random_id, sha256_hex};
 use metad2a_pipeline::envelope::SourceAddress;
 use metad2a_pipeline::planner::{Done, Existing, Fact, Flight, Planner};
@@ -174,7 +174,18 @@ async fn measure(study: &Study, url: &str) -> anyhow::Result<()> {
         step.freeze.len(),
         memory()?
     );
-    drop((step, planner));
+    let (writing, before) = (Instant::now(), requests.load(Ordering::Relaxed));
+    if choices::write(&store, &mut planner, step).await? {
+        planner.step(&Flight::default())?;
+        let asked = requests.load(Ordering::Relaxed) - before;
+        let seconds = writing.elapsed().as_secs_f64();
+        println!("choices written in {seconds:.2} s with {asked} requests: {}", memory()?);
+    }
+    println!(
+        "{} tasks may run",
+        planner.open_places().map(|place| planner.tasks(place).len()).sum::<usize>()
+    );
+    drop(planner);
     events(study)?;
     println!("at the end: {}", memory()?);
     Ok(())

@@ -8,8 +8,9 @@ use metad2a_pipeline::planner::{Done, Existing, Fact, Failure};
 use metad2a_pipeline::tasks::{Blob, Kind};
 use metad2a_pipeline::verdict::{Verdict, VerdictDetail};
 
-/// Plans ask which set was chosen, never what is in it, and it may be large.
-const TRAINING_SET: &str = "training-set";
+/// Both of the decision that freezes a set, and of the files that hold it. Plans ask which set was chosen, never where
+/// it lies; and earlier builds wrote all of it into the decision.
+pub(crate) const TRAINING_SET: &str = "training-set";
 
 /// The number of the newest decision read about each id: what is another one's is news.
 pub type Heads = BTreeMap<String, u32>;

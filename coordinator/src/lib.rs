@@ -11,6 +11,7 @@
 //! It never links libtorch and starts in milliseconds. **Invariant:** every effect is a put-if-absent record or a
 //! message whose repetition is harmless, so it may be killed at any moment and started again.
 
+pub mod choices;
 pub mod cli;
 mod commands;
 mod dispatch;

@@ -13,24 +13,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use futures::future::Either;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use metad2a_database::{Folding, Store};
 use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress, dialect};
-use metad2a_pipeline::planner::{Flight, Outcome, Planner, Results, Step};
+use metad2a_pipeline::planner::{Flight, Outcome, Planner, Results};
 use metad2a_pipeline::study::Study;
 use metad2a_pipeline::tasks::Task;
 use metad2a_pipeline::verdict::Verdict;
 use metad2a_queue::{Class, Events, Lane, Message, Queue, TraceContext, Urgency};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::choices;
 use crate::dispatch::Dispatch;
 use crate::hint::Watched;
 use crate::ledger::{self, Heads};
 use crate::local_workers::LocalWorker;
 use crate::outage::until_the_store_answers;
-use crate::outer_steps::close_round;
 use crate::progress::Reporter;
 use crate::work::{Found, Work, look_up};
 
@@ -407,7 +406,7 @@ pub(crate) async fn without_workers(store: &Store, planner: &mut Planner<'_>) ->
             }
             Outcome::Running => {}
         }
-        if planner.open_places().next().is_some() || !write_choices(store, planner, step).await? {
+        if planner.open_places().next().is_some() || !choices::write(store, planner, step).await? {
             return Ok(None);
         }
     }
@@ -436,47 +435,12 @@ pub(crate) async fn to_the_end(
             Outcome::Running => {}
         }
         let overdue = step.overdue.clone();
-        if write_choices(&leader.store, planner, step).await? {
+        if choices::write(&leader.store, planner, step).await? {
             continue;
         }
         leader.publish(planner, &overdue).await?;
         leader.hear(planner).await?;
     }
-}
-
-/// Writes the choices and closed rounds that are asked for; whether there were any.
-async fn write_choices(store: &Store, planner: &mut Planner<'_>, step: Step) -> anyhow::Result<bool> {
-    let any = !(step.freeze.is_empty() && step.merge.is_empty());
-    for freeze in step.freeze {
-        freeze_choice(store, planner, &freeze.id, freeze.decision, freeze.detail).await?;
-    }
-    for merge in step.merge {
-        let closed = until_the_store_answers(|| close_round(store, &merge)).await;
-        let closed =
-            closed.with_context(|| format!("round {} of the {}", merge.round, merge.model.name()))?;
-        if !closed.accepted.is_empty() {
-            let (round, model) = (merge.round, merge.model.name());
-            tracing::warn!(round, model, accepted = ?closed.accepted, "a quorum closed a round");
-        }
-        freeze_choice(store, planner, &merge.id, "round-closed", serde_json::to_value(closed)?).await?;
-    }
-    Ok(any)
-}
-
-async fn freeze_choice(
-    store: &Store,
-    planner: &mut Planner<'_>,
-    id: &str,
-    decision: &str,
-    detail: serde_json::Value,
-) -> anyhow::Result<()> {
-    // Whoever was first holds: a second coordinator continues with the first one's choice.
-    let decide = async || Ok(store.decide_once(id, decision, detail.clone()).await?);
-    let holding = until_the_store_answers(decide).await?.into_decision();
-    if let Some(fact) = ledger::fact_of_decision(holding)? {
-        planner.learn(fact);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

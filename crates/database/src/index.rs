@@ -9,6 +9,7 @@
 //! them folded.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -49,42 +50,79 @@ table! {
     }
 }
 
-/// A listed marker, to be told from another of the same name.
-#[derive(Debug, Clone, PartialEq)]
-struct Stamp {
-    size: u64,
-    modified: DateTime<Utc>,
-    e_tag: Option<Box<str>>,
-}
-
-impl Stamp {
-    fn of(meta: &ObjectMeta) -> Self {
-        let e_tag = meta.e_tag.as_deref().map(|tag| tag.trim_matches('"').into());
-        Self { size: meta.size, modified: meta.last_modified, e_tag }
+/// Tells an object from another of the same name: a hash of its size and entity tag, or age where the store gives no
+/// tag. Stores give the age to another precision when they list than when they read, so the tag goes first.
+fn stamp(size: u64, e_tag: Option<&str>, modified: DateTime<Utc>) -> u64 {
+    let mut hash = DefaultHasher::new();
+    match e_tag {
+        // Some servers quote the tag in one answer and not in another.
+        Some(tag) => (size, tag.trim_matches('"')).hash(&mut hash),
+        // The table keeps microseconds, some stores know nanoseconds.
+        None => (size, modified.timestamp_micros()).hash(&mut hash),
     }
+    hash.finish()
 }
 
 impl FoldedRow {
     fn new(meta: &ObjectMeta, content: &[u8]) -> Self {
-        let stamp = Stamp::of(meta);
         Self {
             path: meta.location.to_string(),
-            size_bytes: stamp.size as i64,
-            modified: stamp.modified,
-            e_tag: stamp.e_tag.map(String::from),
+            size_bytes: meta.size as i64,
+            modified: meta.last_modified,
+            e_tag: meta.e_tag.clone(),
             marker_json: String::from_utf8_lossy(content).into_owned(),
         }
     }
 
-    /// Whether the object is the one that was folded.
-    fn is(&self, listed: &Stamp) -> bool {
-        // Stores give the age to another precision when they list than when they read, so the tag goes first.
-        let same = match (&self.e_tag, &listed.e_tag) {
-            (Some(own), Some(listed)) => **own == **listed,
-            // The table keeps microseconds, some stores know nanoseconds.
-            _ => self.modified.timestamp_micros() == listed.modified.timestamp_micros(),
-        };
-        same && self.size_bytes == listed.size as i64
+    fn stamp(&self) -> u64 {
+        stamp(self.size_bytes as u64, self.e_tag.as_deref(), self.modified)
+    }
+}
+
+/// Listed markers of a kind that were not read yet. Ids that are hashes are kept as their 32 bytes: a listing of
+/// hundreds of thousands of paths would be most of the memory of a start.
+#[derive(Default)]
+struct Unread {
+    hashes: HashMap<[u8; 32], u64>,
+    /// Markers of imports, and whatever else is named freely.
+    others: HashMap<String, u64>,
+}
+
+impl Unread {
+    fn id(path: &str) -> Option<&str> {
+        path.rsplit('/').next()?.strip_suffix(".json")
+    }
+
+    fn hash(id: &str) -> Option<[u8; 32]> {
+        let mut hash = [0; 32];
+        // Upper-case digits would be read as the same bytes, and are another name.
+        let is_plain = !id.bytes().any(|byte| byte.is_ascii_uppercase());
+        (is_plain && hex::decode_to_slice(id, &mut hash).is_ok()).then_some(hash)
+    }
+
+    fn add(&mut self, meta: &ObjectMeta) {
+        let Some(id) = Self::id(meta.location.as_ref()) else { return };
+        let stamp = stamp(meta.size, meta.e_tag.as_deref(), meta.last_modified);
+        if let Some(hash) = Self::hash(id) {
+            self.hashes.insert(hash, stamp);
+        } else if check_name("task id", id).is_ok() {
+            // No marker of ours has a name that breaks the rule.
+            self.others.insert(id.to_owned(), stamp);
+        }
+    }
+
+    /// Strikes a marker off where the row holds it as it was listed.
+    fn strike(&mut self, row: &FoldedRow) -> bool {
+        let Some(id) = Self::id(&row.path) else { return false };
+        let listed = Some(row.stamp());
+        match Self::hash(id) {
+            Some(hash) => self.hashes.get(&hash).copied() == listed && self.hashes.remove(&hash).is_some(),
+            None => self.others.get(id).copied() == listed && self.others.remove(id).is_some(),
+        }
+    }
+
+    fn into_ids(self) -> impl Iterator<Item = String> {
+        self.hashes.into_keys().map(hex::encode).chain(self.others.into_keys())
     }
 }
 
@@ -110,10 +148,8 @@ impl Store {
     /// next time. Memory holds the listing and a few files, whatever the number of markers.
     pub async fn each_marker(&self, kind: &str, mut visit: impl FnMut(Marker)) -> Result<()> {
         check_name("kind of task", kind)?;
-        let listed = self.list_sharded(&format!("done/{kind}")).await?;
-        let mut unread: HashMap<Box<str>, Stamp> =
-            listed.iter().map(|meta| (meta.location.as_ref().into(), Stamp::of(meta))).collect();
-        drop(listed);
+        let mut unread = Unread::default();
+        self.list_sharded(&format!("done/{kind}"), |meta| unread.add(&meta)).await?;
         let indices = self.list(&format!("index/{kind}/")).await?;
         let mut files = futures::stream::iter(&indices)
             .map(|entry| async move { (&entry.path, self.get(&entry.path).await) })
@@ -126,15 +162,14 @@ impl Store {
                 Vec::new()
             });
             for row in rows {
-                if unread.get(row.path.as_str()).is_some_and(|stamp| row.is(stamp)) {
-                    unread.remove(row.path.as_str());
+                if unread.strike(&row) {
                     visit(parse_json(&row.path, "commit marker", row.marker_json.as_bytes())?);
                 }
             }
         }
         let mut folding = Folding::after(self, kind, &indices);
-        let mut fresh = futures::stream::iter(unread.into_keys())
-            .map(|path| async move { self.read_fresh(&path).await })
+        let mut fresh = futures::stream::iter(unread.into_ids())
+            .map(|id| async move { self.fresh_marker(kind, &id).await })
             .buffer_unordered(CONCURRENT_REQUESTS);
         while let Some(read) = fresh.try_next().await? {
             if let Some(fresh) = read {
@@ -147,12 +182,9 @@ impl Store {
 
     /// The marker of one task, if it is done, ready to be folded.
     pub async fn fresh_marker(&self, kind: &str, id: &str) -> Result<Option<FreshMarker>> {
-        self.read_fresh(&marker_path(kind, id)?).await
-    }
-
-    async fn read_fresh(&self, path: &str) -> Result<Option<FreshMarker>> {
-        let Some((meta, content)) = self.get_with_meta(path).await? else { return Ok(None) };
-        let marker = parse_json(path, "commit marker", &content)?;
+        let path = marker_path(kind, id)?;
+        let Some((meta, content)) = self.get_with_meta(&path).await? else { return Ok(None) };
+        let marker = parse_json(&path, "commit marker", &content)?;
         Ok(Some(FreshMarker { marker, row: FoldedRow::new(&meta, &content) }))
     }
 }
@@ -225,5 +257,82 @@ impl Folding {
         }
         self.next.insert(kind.to_owned(), number + 1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sha256_hex;
+
+    /// What tells one object of a name from another: size, entity tag, age in microseconds.
+    type Version = (u64, Option<u8>, i64);
+
+    fn version() -> impl Strategy<Value = Version> {
+        (1..3_u64, proptest::option::of(0..2_u8), 0..2_i64)
+    }
+
+    /// Ids as tasks have them, ids as imports have them, and one that differs from a hash in nothing but its case.
+    fn id(number: u8) -> String {
+        let hash = sha256_hex(&[number / 3]);
+        match number % 3 {
+            0 => hash,
+            1 => hash.to_ascii_uppercase(),
+            _ => format!("import-{number}"),
+        }
+    }
+
+    fn object(number: u8, (size, tag, age): Version) -> ObjectMeta {
+        ObjectMeta {
+            location: marker_path("evaluate", &id(number)).unwrap().into(),
+            last_modified: DateTime::from_timestamp_micros(age).unwrap(),
+            size,
+            e_tag: tag.map(|tag| format!("\"{tag}\"")),
+            version: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_counts_exactly_where_the_listing_shows_the_object_that_was_folded(
+            listed in proptest::collection::btree_map(0..12_u8, version(), 0..12),
+            folded in proptest::collection::vec((0..12_u8, version()), 0..24),
+        ) {
+            let mut unread = Unread::default();
+            for (number, version) in &listed {
+                // A listing that broke off begins anew.
+                unread.add(&object(*number, (9, None, 9)));
+                unread.add(&object(*number, *version));
+            }
+            let mut left: BTreeSet<u8> = listed.keys().copied().collect();
+            for (number, version) in folded {
+                // With a tag the age says nothing: a listing may give it to another precision.
+                let same = |(size, tag, age): Version| match tag {
+                    Some(_) => (size, tag, None),
+                    None => (size, tag, Some(age)),
+                };
+                let is_listed = listed.get(&number).is_some_and(|listed| same(*listed) == same(version));
+                let row = FoldedRow::new(&object(number, version), b"{}");
+                prop_assert_eq!(unread.strike(&row), is_listed && left.remove(&number));
+            }
+            let ids: BTreeSet<String> = unread.into_ids().collect();
+            prop_assert_eq!(ids, left.into_iter().map(id).collect());
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_the_markers_is_none() {
+        let mut unread = Unread::default();
+        let beside =
+            ["done/evaluate/ab/notes.txt", "done/evaluate/ab/.hidden.json", "done/evaluate/a b.json"];
+        for path in beside {
+            let location = object_store::path::Path::parse(path).unwrap();
+            unread.add(&ObjectMeta { location, ..object(0, (1, None, 0)) });
+        }
+        assert_eq!(unread.into_ids().count(), 0);
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// A content id as its 32 bytes: what tables of hundreds of thousands of ids are made of.
@@ -43,7 +43,16 @@ impl Id {
 /// 64 lower-case hexadecimal digits.
 impl fmt::Display for Id {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex::encode(self.0))
+        let mut digits = [0; 64];
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        formatter.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// As its text.
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

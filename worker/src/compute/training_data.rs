@@ -12,7 +12,7 @@ use metad2a_database::tables::{EvaluationRow, FeatureRow};
 use metad2a_model::{DatasetFeatures, Row, TrainingSet};
 use metad2a_pipeline::labels::{Label, Measured, labels};
 use metad2a_pipeline::tasks::Kind;
-use metad2a_pipeline::training_set::{Group, TrainingDataset, TrainingSet as FrozenSet};
+use metad2a_pipeline::training_set::{FrozenSet, Group, TrainingDataset, TrainingSet as ChosenRows};
 use metad2a_search_space::Cell;
 
 use super::Engine;
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// The first decision holds: the choice is frozen once, and later records under the id cannot change it.
-    fn frozen_set(&self, id: &str) -> anyhow::Result<FrozenSet> {
+    fn frozen_set(&self, id: &str) -> anyhow::Result<ChosenRows> {
         let decisions =
             self.runtime.block_on(self.store.decisions(id)).context("cannot read the frozen training set")?;
         let Some(first) = decisions.into_iter().find(|decision| decision.number == 0) else {
@@ -66,7 +66,16 @@ impl Engine {
         };
         let frozen: FrozenSet = serde_json::from_value(first.detail)
             .map_err(|error| broken(id, format!("its decision record cannot be read: {error}")))?;
-        Ok(frozen)
+        let parts = match frozen {
+            FrozenSet::Stored { parts } => parts,
+            FrozenSet::Whole(set) => return Ok(set),
+        };
+        let mut set = ChosenRows { datasets: Vec::new(), evaluations: Vec::new() };
+        for part in parts {
+            let read = serde_json::from_slice(&self.blob(&part)?);
+            set.append(read.map_err(|error| broken(id, format!("`{}` cannot be read: {error}", part.path)))?);
+        }
+        Ok(set)
     }
 
     /// The features of all classes that the `extract-features` tasks hold, by source and label.
@@ -89,7 +98,7 @@ impl Engine {
     }
 
     /// Rows of the listed units, by unit. Two bundles may hold one unit: their rows are equal.
-    fn rows_of(&self, frozen: &FrozenSet) -> anyhow::Result<BTreeMap<String, EvaluationRow>> {
+    fn rows_of(&self, frozen: &ChosenRows) -> anyhow::Result<BTreeMap<String, EvaluationRow>> {
         let wanted: BTreeSet<&String> = frozen.datasets.iter().flat_map(|dataset| &dataset.units).collect();
         let files = self.files_of(Kind::Evaluate, frozen.evaluations.iter(), "evaluations")?;
         let rows: Vec<EvaluationRow> =
@@ -141,7 +150,7 @@ pub(super) fn dataset_features(
 /// A frozen training set with its id, and the labels that are wanted of it.
 struct Frozen<'a> {
     id: &'a str,
-    set: &'a FrozenSet,
+    set: &'a ChosenRows,
     label: Label,
 }
 

@@ -37,7 +37,7 @@ impl Known {
         for kind in Kind::ALL {
             known.done.extend(store.done_ids(kind.name()).await?.into_iter().map(|id| (id, kind)));
         }
-        for (id, decision) in store.all_decisions().await? {
+        for (id, decision) in store.decisions_except(&[ledger::TRAINING_SET]).await? {
             let Some(verdict) = Verdict::of(&decision.decision) else { continue };
             if !known.done.contains_key(&id) {
                 let detail = ledger::verdict_detail(&decision)?;

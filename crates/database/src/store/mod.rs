@@ -238,36 +238,43 @@ impl Store {
         Ok(entries)
     }
 
-    /// Every object below a folder whose content is spread over 256 folders of two hex digits, in no order.
+    /// Visits every object below a folder whose content is spread over 256 folders of two hex digits, in no order and
+    /// some of them several times.
     ///
     /// A server lists a thousand objects a request, one request after the other. So what does not fit into the first
     /// is listed folder by folder, many at a time.
-    pub(crate) async fn list_sharded(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
+    pub(crate) async fn list_sharded(&self, folder: &str, mut visit: impl FnMut(ObjectMeta)) -> Result<()> {
         let prefix = parse(folder)?;
         let mut pauses = Pauses::new();
         loop {
-            match self.list_shards(&prefix).await {
-                Ok(found) => return Ok(found),
+            match self.list_shards(&prefix, &mut visit).await {
+                Ok(()) => return Ok(()),
                 Err(error) => pauses.before_listing_again(folder, error).await?,
             }
         }
     }
 
-    async fn list_shards(&self, prefix: &Path) -> object_store::Result<Vec<ObjectMeta>> {
+    async fn list_shards(
+        &self,
+        prefix: &Path,
+        visit: &mut impl FnMut(ObjectMeta),
+    ) -> object_store::Result<()> {
         let mut all = self.objects.list(Some(prefix));
-        let mut found = Vec::new();
+        let mut found = 0;
         while let Some(meta) = all.try_next().await? {
-            found.push(meta);
-            if found.len() > LISTED_AT_ONCE && self.folder.is_none() {
+            visit(meta);
+            found += 1;
+            if found > LISTED_AT_ONCE && self.folder.is_none() {
                 let shards = (0..=u8::MAX).map(|shard| prefix.clone().join(format!("{shard:02x}")));
-                return futures::stream::iter(shards)
-                    .map(|shard| self.objects.list(Some(&shard)))
-                    .flatten_unordered(CONCURRENT_REQUESTS)
-                    .try_collect()
-                    .await;
+                let shards = futures::stream::iter(shards).map(|shard| self.objects.list(Some(&shard)));
+                let mut sharded = shards.flatten_unordered(CONCURRENT_REQUESTS);
+                while let Some(meta) = sharded.try_next().await? {
+                    visit(meta);
+                }
+                break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Names of the folders below a folder, or below the store's root.

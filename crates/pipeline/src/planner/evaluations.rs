@@ -1,13 +1,13 @@
 //! Trainings of cells: which units are missing, which failed, and what the models may learn from.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::board::Look;
 use super::{Existing, Planner};
 use crate::ids::Id;
 use crate::study::Bundle;
 use crate::tasks::{Task, Unit};
-use crate::training_set::{Group, TrainingDataset, TrainingSet};
+use crate::training_set::{ChosenDataset, ChosenSet, Group};
 use crate::verdict::Verdict;
 
 /// A ranking needs two cells.
@@ -83,33 +83,37 @@ impl Sorted {
 
 impl Planner<'_> {
     /// The rows and features that exist, or why no model can learn from them.
-    pub(super) fn choose_training_set(&self) -> Result<TrainingSet, String> {
-        let mut set = TrainingSet { datasets: Vec::new(), evaluations: Vec::new() };
-        let mut holders = BTreeSet::new();
-        let mut bundles: HashMap<&str, Vec<Bundle<'_>>> = HashMap::new();
-        for bundle in self.study.bundles() {
-            bundles.entry(&bundle.dataset.id).or_default().push(bundle);
+    pub(super) fn choose_training_set(&self) -> Result<ChosenSet, String> {
+        let mut set = ChosenSet::default();
+        let mut bundles: HashMap<&str, Vec<u32>> = HashMap::new();
+        for (place, bundle) in (0..).zip(self.study.bundles()) {
+            bundles.entry(&bundle.dataset.id).or_default().push(place);
         }
         for dataset in &self.study.datasets {
             if !matches!(dataset.group, Group::MetaTrain | Group::MetaValid) {
                 continue;
             }
             let (mut seen, mut units) = (HashSet::new(), Vec::new());
-            let mut held = Vec::new();
-            for bundle in bundles.get(dataset.id.as_str()).into_iter().flatten() {
+            let held = set.evaluations.len();
+            for place in bundles.get(dataset.id.as_str()).into_iter().flatten() {
+                let bundle = self.study.bundle(*place as usize);
                 for unit in bundle.units.iter().map(|unit| bundle.unit_id(unit)) {
                     if let Some(holder) = self.existing.holder_of(unit).filter(|_| seen.insert(unit)) {
-                        units.push(unit.to_string());
-                        held.push(holder);
+                        units.push(unit);
+                        // Most bundles are held by one task.
+                        if set.evaluations[held..].last() != Some(&holder) {
+                            set.evaluations.push(holder);
+                        }
                     }
                 }
             }
             let has_features = dataset.features.iter().all(|id| self.existing.is_done(id));
             if units.len() < LEAST_UNITS || !has_features {
+                set.evaluations.truncate(held);
                 continue;
             }
-            holders.extend(held);
-            set.datasets.push(TrainingDataset {
+            units.shrink_to_fit();
+            set.datasets.push(ChosenDataset {
                 id: dataset.id.clone(),
                 group: dataset.group,
                 dataset: dataset.dataset.clone(),
@@ -117,7 +121,8 @@ impl Planner<'_> {
                 units,
             });
         }
-        set.evaluations = holders.into_iter().map(|id| id.to_string()).collect();
+        set.evaluations.sort_unstable();
+        set.evaluations.dedup();
         for group in [Group::MetaTrain, Group::MetaValid] {
             if !set.datasets.iter().any(|dataset| dataset.group == group) {
                 return Err(format!(

@@ -47,6 +47,7 @@ pub use training::{ModelSelected, RoundClosed, RoundMetrics, ShardResult, traini
 
 use crate::study::Study;
 use crate::tasks::{Blob, Model, OuterStep, Task};
+use crate::training_set::ChosenSet;
 
 /// A record that cannot be what its name says: another program wrote it, or it is damaged.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,8 @@ pub enum Outcome {
 /// What the shell has to do, beside publishing open tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
+    /// To be written under its id before anything of `freeze`, which names it.
+    pub training_set: Option<ChosenSet>,
     /// To be written in this order.
     pub freeze: Vec<Freeze>,
     pub merge: Vec<Merge>,
@@ -112,6 +115,8 @@ pub struct Step {
 pub struct Plan {
     /// Tasks whose inputs are there and that are not done, the most urgent first.
     pub enqueue: Vec<Task>,
+    /// To be written under its id before anything of `freeze`, which names it.
+    pub training_set: Option<ChosenSet>,
     /// To be written in this order.
     pub freeze: Vec<Freeze>,
     pub merge: Vec<Merge>,
@@ -124,8 +129,9 @@ pub struct Plan {
 /// Decides what is to be done for `study`, given what exists and that nothing is in flight.
 pub fn plan(study: &Study, existing: &Existing) -> Result<Plan, Error> {
     let mut planner = Planner::over(study, Cow::Borrowed(existing));
-    let Step { freeze, merge, stages, outcome, .. } = planner.step(&Flight::default())?;
+    let Step { training_set, freeze, merge, stages, outcome, .. } = planner.step(&Flight::default())?;
     let enqueue =
         planner.open_places().flat_map(|place| planner.tasks(place)).map(|(_, task)| task).collect();
-    Ok(Plan { enqueue, freeze, merge, stages, problems: planner.problems(), outcome })
+    let problems = planner.problems();
+    Ok(Plan { enqueue, training_set, freeze, merge, stages, problems, outcome })
 }

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::board::{Board, Look};
 use super::searches::{Measurements, Searches};
 use super::track::{Context, Track};
@@ -144,6 +142,7 @@ impl<'a> Planner<'a> {
             freeze: Vec::new(),
             merge: Vec::new(),
             overdue: Vec::new(),
+            training_set: None,
             stages: BTreeMap::new(),
             outcome: Outcome::Running,
         };
@@ -174,10 +173,8 @@ impl<'a> Planner<'a> {
         match self.choose_training_set() {
             Ok(set) => {
                 let id = set.id();
-                let detail = set.into_value();
-                step.freeze.push(Freeze { id: id.clone(), decision: "training-set", detail });
-                let detail = Value::String(id);
-                step.freeze.push(Freeze { id: choice, decision: "training-set-choice", detail });
+                step.freeze.push(Freeze { id: choice, decision: "training-set-choice", detail: id.into() });
+                step.training_set = Some(set);
             }
             Err(reason) => step.outcome = Outcome::Blocked(reason),
         }

@@ -6,11 +6,12 @@ use metad2a_pipeline::tasks::{
     Blob, Constraints, Dataset, Fractions, Kind, Mode, Model, ModelSettings, PicturesPerClass, Search,
     Summary, TrainEpisodes, Validate,
 };
-use metad2a_pipeline::training_set::{Group, TrainingDataset, TrainingSet};
+use metad2a_pipeline::training_set::{FrozenSet, Group, TrainingDataset, TrainingSet};
 use metad2a_randomness::Key;
 use metad2a_search_space::{Cell, MacroShape, parameters};
 
 use super::super::error::is_permanent;
+use super::super::inputs::blob_of;
 use super::*;
 
 const WIDTH: u32 = 8;
@@ -102,8 +103,29 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
     }
 }
 
-/// Freezes a training set of six datasets with twelve cells each; returns its id.
+/// Freezes a training set of six datasets with twelve cells each, stored in two parts; returns its id.
 pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> String {
+    let set = store_inputs(engine, accuracy);
+    let (first, second) = set.datasets.split_at(3);
+    let parts = [
+        TrainingSet { datasets: first.to_vec(), evaluations: Vec::new() },
+        TrainingSet { datasets: second.to_vec(), evaluations: set.evaluations.clone() },
+    ];
+    let parts = parts.map(|part| {
+        let json = serde_json::to_vec(&part).unwrap().into();
+        blob_of(&engine.runtime.block_on(engine.store.put_data("training-set", "json", json, None)).unwrap())
+    });
+    decide(engine, &set.id(), &FrozenSet::Stored { parts: parts.into() });
+    set.id()
+}
+
+fn decide(engine: &Engine, id: &str, frozen: &FrozenSet) {
+    let detail = serde_json::to_value(frozen).unwrap();
+    engine.runtime.block_on(engine.store.decide_once(id, "training-set", detail)).unwrap();
+}
+
+/// Stores what a training set of six datasets with twelve cells each is made of.
+fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> TrainingSet {
     let set = TrainingSet {
         datasets: vec![
             dataset(Group::MetaTrain, [0, 1]),
@@ -145,9 +167,7 @@ pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -
     });
     commit(engine, Kind::ExtractFeatures, FEATURES, features);
     commit(engine, Kind::Evaluate, BUNDLE, rows);
-    let detail = serde_json::to_value(&set).unwrap();
-    engine.runtime.block_on(store.decide_once(&set.id(), "frozen", detail)).unwrap();
-    set.id()
+    set
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the other tests' accuracies may be absent")]
@@ -221,6 +241,35 @@ fn shards_start_from_the_same_parameters_and_see_other_episodes() {
     assert_ne!(first.parameters, second.parameters);
     let other_seed = train(&mut engine, TrainEpisodes { seed: 4, ..task });
     assert_ne!(first.start, other_seed.start);
+}
+
+#[test]
+fn a_training_set_teaches_the_same_in_parts_and_as_earlier_builds_wrote_it() {
+    let mut engine = engine("in parts");
+    let id = freeze(&engine, usual);
+    let in_parts = train(&mut engine, training(Model::Predictor, &id, 0, 2, None));
+    let mut engine = self::engine("whole");
+    let set = store_inputs(&engine, usual);
+    assert_eq!(set.id(), id);
+    decide(&engine, &id, &FrozenSet::Whole(set));
+    let whole = train(&mut engine, training(Model::Predictor, &id, 0, 2, None));
+    assert_eq!(whole.parameters, in_parts.parameters);
+}
+
+#[test]
+fn a_part_of_a_training_set_that_is_gone_or_unreadable_is_named() {
+    let mut engine = engine("parts");
+    let set = store_inputs(&engine, usual);
+    let put = engine.store.put_data("training-set", "json", "{}".into(), None);
+    let part = blob_of(&engine.runtime.block_on(put).unwrap());
+    decide(&engine, &set.id(), &FrozenSet::Stored { parts: vec![part.clone()] });
+    let task = Task::TrainEpisodes(training(Model::Predictor, &set.id(), 0, 2, None));
+    let unreadable = work(&mut engine, envelope(task.clone())).unwrap_err();
+    assert!(is_permanent(&unreadable), "{unreadable:#}");
+    assert!(unreadable.to_string().contains(&part.path), "{unreadable:#}");
+    engine.runtime.block_on(engine.store.delete(&part.path)).unwrap();
+    let gone = work(&mut engine, envelope(task)).unwrap_err();
+    assert!(gone.to_string().contains(&part.path), "{gone:#}");
 }
 
 #[test]

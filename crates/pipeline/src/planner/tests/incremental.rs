@@ -1,8 +1,13 @@
 //! A planner that learns one fact at a time knows what one that reads everything at once knows.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::*;
+use crate::ids::Id;
+use crate::study::StudyDataset;
+use crate::training_set::{Group, TrainingDataset, TrainingSet};
 
 /// Facts may be learnt between any two steps, in any order, more than once.
 fn next_facts(world: &World, plan: &Plan, stopped_before: &[String], chance: &mut Stream) -> Vec<Fact> {
@@ -37,6 +42,40 @@ fn next_facts(world: &World, plan: &Plan, stopped_before: &[String], chance: &mu
     }
 }
 
+/// A chosen set as workers read it.
+fn read_back(chosen: &ChosenSet) -> TrainingSet {
+    let record = serde_json::to_vec(chosen).unwrap();
+    serde_json::from_slice(&record).unwrap()
+}
+
+/// The training set that a plan chooses, made in the plain way: of texts, dataset by dataset.
+fn expected_training_set(study: &Study, existing: &Existing, plan: &Plan) -> Option<TrainingSet> {
+    let choice = plan.freeze.iter().find(|freeze| freeze.decision == "training-set-choice")?;
+    let mut evaluations = BTreeSet::new();
+    let learnt = |dataset: &&StudyDataset| matches!(dataset.group, Group::MetaTrain | Group::MetaValid);
+    let mut datasets = Vec::new();
+    for dataset in study.datasets.iter().filter(learnt) {
+        let bundles = study.bundles().filter(|bundle| bundle.dataset.id == dataset.id);
+        let units: Vec<Id> =
+            bundles.flat_map(|bundle| bundle.units.iter().map(move |unit| bundle.unit_id(unit))).collect();
+        let held: Vec<(Id, Id)> =
+            units.into_iter().filter_map(|unit| Some((unit, existing.holder_of(unit)?))).collect();
+        if held.len() >= 2 && dataset.features.iter().all(|id| existing.is_done(id)) {
+            evaluations.extend(held.iter().map(|(_, holder)| holder.to_string()));
+            datasets.push(TrainingDataset {
+                id: dataset.id.clone(),
+                group: dataset.group,
+                dataset: dataset.dataset.clone(),
+                features: dataset.features.clone(),
+                units: held.iter().map(|(unit, _)| unit.to_string()).collect(),
+            });
+        }
+    }
+    let set = TrainingSet { datasets, evaluations: evaluations.into_iter().collect() };
+    assert_eq!(choice.detail, set.id(), "the choice names the set by the id of what is read");
+    Some(set)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -52,7 +91,9 @@ proptest! {
         for _ in 0..10_000 {
             let step = planner.step(&Flight::default()).unwrap();
             let whole = plan(&world.study, &existing).unwrap();
+            prop_assert_eq!(&step.training_set, &whole.training_set);
             prop_assert_eq!(&step.freeze, &whole.freeze);
+            prop_assert_eq!(step.training_set.as_ref().map(read_back), expected_training_set(&world.study, &existing, &whole));
             prop_assert_eq!(&step.merge, &whole.merge);
             prop_assert_eq!(&step.stages, &whole.stages);
             prop_assert_eq!(&step.outcome, &whole.outcome);

@@ -1,0 +1,71 @@
+//! Writing down what a plan asks to be frozen, before it is used.
+//!
+//! A process may end between any two of these writes. What was written holds, and the next plan asks for the rest: a
+//! training set that no choice names yet is found there, or stays as a record that nobody reads.
+
+use anyhow::Context;
+use bytes::Bytes;
+use metad2a_database::Store;
+use metad2a_pipeline::planner::{Planner, Step};
+use metad2a_pipeline::training_set::{ChosenSet, FrozenSet};
+
+use crate::ledger::{self, TRAINING_SET, blob_of};
+use crate::outage::until_the_store_answers;
+use crate::outer_steps::close_round;
+
+/// Writes the choices and closed rounds that a step asks for, and tells the planner what holds; whether there were any.
+pub async fn write(store: &Store, planner: &mut Planner<'_>, step: Step) -> anyhow::Result<bool> {
+    let any = !(step.freeze.is_empty() && step.merge.is_empty());
+    if let Some(set) = step.training_set {
+        let id = set.id();
+        freeze_set(store, &id, set).await.with_context(|| format!("training set `{id}`"))?;
+    }
+    for freeze in step.freeze {
+        self::freeze(store, planner, &freeze.id, freeze.decision, freeze.detail).await?;
+    }
+    for merge in step.merge {
+        let closed = until_the_store_answers(|| close_round(store, &merge)).await;
+        let closed =
+            closed.with_context(|| format!("round {} of the {}", merge.round, merge.model.name()))?;
+        if !closed.accepted.is_empty() {
+            let (round, model) = (merge.round, merge.model.name());
+            tracing::warn!(round, model, accepted = ?closed.accepted, "a quorum closed a round");
+        }
+        freeze(store, planner, &merge.id, "round-closed", serde_json::to_value(closed)?).await?;
+    }
+    Ok(any)
+}
+
+/// Stores a set part by part, and then writes down where it lies, unless somebody did before: their set is as good,
+/// for its id says what is in it.
+async fn freeze_set(store: &Store, id: &str, set: ChosenSet) -> anyhow::Result<()> {
+    let mut parts = Vec::new();
+    for part in set.into_parts() {
+        let json = Bytes::from(serde_json::to_vec(&part)?);
+        let put = async || Ok(store.put_data(TRAINING_SET, "json", json.clone(), None).await?);
+        parts.push(blob_of(&until_the_store_answers(put).await?));
+    }
+    let detail = serde_json::to_value(FrozenSet::Stored { parts })?;
+    let decide = async || Ok(store.decide_once(id, TRAINING_SET, detail.clone()).await?);
+    until_the_store_answers(decide).await?;
+    Ok(())
+}
+
+async fn freeze(
+    store: &Store,
+    planner: &mut Planner<'_>,
+    id: &str,
+    decision: &str,
+    detail: serde_json::Value,
+) -> anyhow::Result<()> {
+    // Whoever was first holds: a second coordinator continues with the first one's choice.
+    let decide = async || Ok(store.decide_once(id, decision, detail.clone()).await?);
+    let holding = until_the_store_answers(decide).await?.into_decision();
+    if let Some(fact) = ledger::fact_of_decision(holding)? {
+        planner.learn(fact);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
