@@ -57,7 +57,11 @@ pub(crate) fn read_model(
     if let Some(text) = text {
         let stored: Description = serde_json::from_str(text).map_err(|error| refused(file, &error))?;
         if stored.config != *config {
-            let reason = format!("it was made with {:?}, but {config:?} is asked for", stored.config);
+            let reason = format!(
+                "it was made with {:?}, but {config:?} is asked for; train it again, or use the version of this \
+                 program and the settings that it was made with",
+                stored.config
+            );
             return Err(Error::Checkpoint { file, reason });
         }
         scale = stored.target_scale;

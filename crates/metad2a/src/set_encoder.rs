@@ -86,8 +86,12 @@ impl SetPool {
 pub(crate) struct SetEncoder {
     intra: SetPool,
     inter: SetPool,
+    normalised: bool,
     descriptors: Option<Linear>,
 }
+
+/// Keeps the vector of a dataset without any variance finite (`PyTorch`'s usual value).
+const NORM_EPSILON: f64 = 1e-5;
 
 /// The number of classes (its logarithm), and the share of the features' variance that lies between classes.
 const DESCRIPTORS: i64 = 2;
@@ -105,6 +109,7 @@ impl SetEncoder {
         Self {
             intra: SetPool::of(parameters, "intra_setpool"),
             inter: SetPool::of(parameters, "inter_setpool"),
+            normalised: config.normalised_datasets,
             descriptors: config.dataset_descriptors.then(|| Linear::without_bias(parameters, "descriptors")),
         }
     }
@@ -113,7 +118,11 @@ impl SetEncoder {
     pub(crate) fn forward(&self, sets: &SetBatch) -> Result<Tensor> {
         let layout = Layout::of(&sets.classes, sets.features.device())?;
         let classes = layout.arrange(&self.intra.forward(&sets.features, None)?)?;
-        let vector = self.inter.forward(&classes, layout.mask.as_ref())?;
+        let mut vector = self.inter.forward(&classes, layout.mask.as_ref())?;
+        if self.normalised {
+            let width = [vector.size()[1]];
+            vector = vector.f_layer_norm(width, None::<&Tensor>, None::<&Tensor>, NORM_EPSILON, false)?;
+        }
         match &self.descriptors {
             None => Ok(vector),
             Some(descriptors) => Ok(vector.f_add(&descriptors.forward(&describe(sets, &layout)?)?)?),
@@ -211,10 +220,30 @@ mod tests {
     }
 
     fn encoder() -> SetEncoder {
-        let config = ModelConfig { latent: 12, ..ModelConfig::default_predictor(8) };
+        encoder_of(&ModelConfig { latent: 12, ..ModelConfig::default_predictor(8) })
+    }
+
+    fn encoder_of(config: &ModelConfig) -> SetEncoder {
         let mut declared = Declarations::default();
-        SetEncoder::declare(&mut declared, &config);
-        SetEncoder::of(&Parameters::initial(&declared.finish(), &Key::new("set encoder", "weights")), &config)
+        SetEncoder::declare(&mut declared, config);
+        SetEncoder::of(&Parameters::initial(&declared.finish(), &Key::new("set encoder", "weights")), config)
+    }
+
+    #[test]
+    fn a_normalised_vector_has_mean_zero_and_variance_one_however_large_the_features_are() {
+        let config = ModelConfig {
+            latent: 12,
+            dataset_descriptors: false,
+            normalised_datasets: true,
+            ..ModelConfig::paper_predictor(8)
+        };
+        let encoder = encoder_of(&config);
+        for factor in [0.1, 1.0, 1e4] {
+            let sets = SetBatch::new(pictures(4, 0) * factor, vec![4], vec![4]);
+            let vector = encoder.forward(&sets).expect("it is encoded");
+            assert!(vector.mean(Kind::Float).abs().double_value(&[]) < 1e-5, "{factor}");
+            assert!((vector.square().mean(Kind::Float).double_value(&[]) - 1.0).abs() < 1e-2, "{factor}");
+        }
     }
 
     #[test]

@@ -217,6 +217,29 @@ fn a_trained_predictor_ranks_cells_and_speaks_in_accuracies() {
 }
 
 #[test]
+fn a_long_training_on_few_datasets_of_large_features_still_tells_cells_apart() {
+    tch::set_num_threads(1);
+    let mut data = world(3, 12);
+    for dataset in &mut data.datasets {
+        for class in &mut dataset.classes {
+            let pictures = class.iter().map(|picture| picture.iter().map(|x| 20.0 * x).collect());
+            *class = std::sync::Arc::new(pictures.collect());
+        }
+    }
+    let config = episodes(EpisodeConfig::default());
+    let mut predictor =
+        Predictor::new(&small(ModelConfig::default_predictor(WIDTH)), &weights()).expect("a predictor");
+    let mut adam = Adam::new(predictor.parameters(), config.adam()).expect("an optimiser");
+    let observer = &mut continue_always;
+    train_predictor(&mut predictor, &mut adam, &data, &config, &batches(), 0, 400, observer)
+        .expect("trained");
+    let metrics = validate_predictor(&predictor, &data, &config, &Key::new("v", "v")).expect("metrics");
+    for dataset in metrics {
+        assert!(dataset.spearman > 0.5, "{dataset:?}");
+    }
+}
+
+#[test]
 fn a_trained_generator_draws_the_best_cells() {
     tch::set_num_threads(1);
     let data = world(3, 30);

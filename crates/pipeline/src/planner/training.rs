@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Parent;
 use crate::ids::content_id;
 use crate::specification::Training;
-use crate::tasks::{Blob, Model};
+use crate::tasks::{Blob, Kind, Model};
 
 /// What a finished shard gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,12 +99,13 @@ pub fn training_id(
     seed: u64,
     parent: Option<&str>,
 ) -> String {
+    let semantics = Kind::TrainEpisodes.semantics();
     let shape = (training.shards, training.steps_per_round, training.outer);
     let cold = match training.quorum_below_all() {
-        None => content_id("training", 1, &(model, &training.settings, training_set, seed, shape)),
+        None => content_id("training", semantics, &(model, &training.settings, training_set, seed, shape)),
         // Rounds that may lack a shard never serve a training that promises all of them.
         Some(quorum) => {
-            content_id("training", 1, &(model, &training.settings, training_set, seed, shape, quorum))
+            content_id("training", semantics, &(model, &training.settings, training_set, seed, shape, quorum))
         }
     };
     match parent {
