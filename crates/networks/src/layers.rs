@@ -11,6 +11,8 @@ use crate::{Result, weights::Named};
 
 /// Share of a new batch in the running statistics (PyTorch's default).
 const STATISTICS_MOMENTUM: f64 = 0.1;
+/// Added to a batch norm's variances. PyTorch's default.
+const EPSILON: f64 = 1e-5;
 
 /// Creates layers and remembers their tensors by name, in order of creation.
 pub(crate) struct Builder {
@@ -46,7 +48,7 @@ impl Builder {
     }
 
     /// A batch norm with scale 1, shift 0, running mean 0 and running variance 1.
-    pub(crate) fn batch_norm(&mut self, name: &str, channels: i64, epsilon: f64) -> Result<BatchNorm> {
+    pub(crate) fn batch_norm(&mut self, name: &str, channels: i64) -> Result<BatchNorm> {
         let options = (tch::Kind::Float, self.device);
         let ones = || Tensor::f_ones([channels], options);
         let zeros = || Tensor::f_zeros([channels], options);
@@ -55,7 +57,7 @@ impl Builder {
         let (mean, variance) = (zeros()?, ones()?);
         self.statistics.push((format!("{name}.running_mean"), mean.shallow_clone()));
         self.statistics.push((format!("{name}.running_var"), variance.shallow_clone()));
-        Ok(BatchNorm { weight, bias, mean, variance, epsilon })
+        Ok(BatchNorm { weight, bias, statistics: Statistics { mean, variance } })
     }
 
     /// A linear layer with bias, both Uniform(±1/√inputs).
@@ -98,35 +100,77 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
+    /// Side of the kernel.
+    pub(crate) fn kernel(&self) -> i64 {
+        self.weight.size()[2]
+    }
+
+    /// The kernel in the middle of one of side `kernel`, with zeros around it.
+    pub(crate) fn weight_padded_to(&self, kernel: i64) -> Result<Tensor> {
+        let border = (kernel - self.kernel()) / 2;
+        if border == 0 {
+            return Ok(self.weight.shallow_clone());
+        }
+        Ok(self.weight.f_constant_pad_nd([border; 4])?)
+    }
+
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         Ok(input.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
     }
 }
 
-/// Batch norm over the channels of pictures.
+/// Batch norm over (n, c, h, w).
 #[derive(Debug)]
 pub(crate) struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    epsilon: f64,
+    statistics: Statistics,
 }
 
 impl BatchNorm {
     /// `train` normalises with the batch and updates the running statistics; otherwise those are used.
     pub(crate) fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor> {
-        Ok(input.f_batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            Some(&self.mean),
-            Some(&self.variance),
-            train,
-            STATISTICS_MOMENTUM,
-            self.epsilon,
-            true,
-        )?)
+        self.statistics.normalise(input, &self.weight, &self.bias, train)
+    }
+}
+
+/// What a batch norm keeps of the batches that it saw.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    mean: Tensor,
+    variance: Tensor,
+}
+
+impl Statistics {
+    /// Those of all `norms`, one after another: from now on theirs are parts of these.
+    pub(crate) fn joined(norms: &[&BatchNorm]) -> Result<Self> {
+        let joined = |of: fn(&Self) -> &Tensor| -> Result<Tensor> {
+            let parts: Vec<&Tensor> = norms.iter().map(|norm| of(&norm.statistics)).collect();
+            let all = Tensor::f_cat(&parts, 0)?;
+            let mut start = 0;
+            for part in parts {
+                let count = part.size()[0];
+                part.shallow_clone().f_set_data(&all.f_narrow(0, start, count)?)?;
+                start += count;
+            }
+            Ok(all)
+        };
+        Ok(Self { mean: joined(|part| &part.mean)?, variance: joined(|part| &part.variance)? })
+    }
+
+    /// Normalises over all channels with the scales and shifts of `norms`, which these statistics were joined of.
+    pub(crate) fn forward(&self, norms: &[&BatchNorm], input: &Tensor, train: bool) -> Result<Tensor> {
+        let joined = |of: fn(&BatchNorm) -> &Tensor| {
+            Tensor::f_cat(&norms.iter().map(|norm| of(norm)).collect::<Vec<_>>(), 0)
+        };
+        self.normalise(input, &joined(|norm| &norm.weight)?, &joined(|norm| &norm.bias)?, train)
+    }
+
+    fn normalise(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, train: bool) -> Result<Tensor> {
+        let (mean, variance) = (Some(&self.mean), Some(&self.variance));
+        let (weight, bias) = (Some(weight), Some(bias));
+        Ok(input.f_batch_norm(weight, bias, mean, variance, train, STATISTICS_MOMENTUM, EPSILON, true)?)
     }
 }
 
@@ -157,7 +201,7 @@ mod tests {
         let mut builder = Builder::new(&Key::new("unit", "weights"), Device::Cpu);
         builder.convolution("conv", (16, 64, 3), 1, 1).unwrap();
         builder.linear("linear", 64, 300).unwrap();
-        builder.batch_norm("norm", 5, 1e-5).unwrap();
+        builder.batch_norm("norm", 5).unwrap();
         let (parameters, statistics) = builder.finish();
         // Uniform(±b) has standard deviation b / √3; PyTorch's bound is b = 1 / √fan-in.
         for (position, fan_in) in [(0, 144.0_f64), (1, 64.0), (2, 64.0)] {

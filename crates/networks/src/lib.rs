@@ -24,6 +24,7 @@ mod augmentation;
 mod blocks;
 mod error;
 mod extractor;
+mod fused;
 mod layers;
 mod network;
 mod optimizer;
@@ -34,7 +35,7 @@ mod weights;
 
 pub use error::Error;
 pub use extractor::{Extractor, ExtractorKind, RgbPicture};
-pub use network::{Edges, Network, NetworkShape};
+pub use network::{Computation, Network, NetworkShape};
 pub use pictures::{Pictures, PreparedData, TrainingData};
 pub use recipe::{Augmentation, Recipe};
 pub use training::{EpochRow, Figures, Observer, Run, Status, TrainedUnit, Training, train};

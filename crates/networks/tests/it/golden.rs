@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use metad2a_networks::{Edges, Network, NetworkShape};
+use metad2a_networks::{Computation, Network, NetworkShape};
 use metad2a_randomness::Key;
 use metad2a_search_space::{Cell, MacroShape};
 use safetensors::SafeTensors;
@@ -73,9 +73,9 @@ impl Golden {
     }
 
     /// A network of the file's cell and size, with other weights than the file's.
-    fn network(&self, edges: Edges) -> Network {
+    fn network(&self, computation: Computation) -> Network {
         let mut network = Network::new(self.cell, &self.shape, &Key::new("golden", "weights")).unwrap();
-        network.set_edges(edges);
+        network.set_computation(computation);
         network
     }
 
@@ -130,7 +130,7 @@ fn largest(tensor: &Tensor) -> f64 {
 fn every_golden_network_is_reproduced() {
     for path in golden_files() {
         let golden = Golden::read(&path);
-        let network = golden.network(Edges::All);
+        let network = golden.network(Computation::Plain);
         network.load_tensors(&golden.part("weight.")).unwrap();
         let errors = golden.errors(&network);
         assert!(errors.len() > 30, "{}: only {} figures", path.display(), errors.len());
@@ -140,10 +140,10 @@ fn every_golden_network_is_reproduced() {
 }
 
 #[test]
-fn leaving_out_unread_edges_changes_their_own_statistics_only() {
+fn fused_cells_change_the_statistics_of_unread_edges_only() {
     for path in golden_files() {
         let golden = Golden::read(&path);
-        let network = golden.network(Edges::Reaching);
+        let network = golden.network(Computation::Fused);
         network.load_tensors(&golden.part("weight.")).unwrap();
         let reaching = golden.cell.edges_reaching_output();
         for (name, error) in golden.errors(&network) {
@@ -162,7 +162,7 @@ fn leaving_out_unread_edges_changes_their_own_statistics_only() {
 fn one_weight_changed_by_a_hundredth_is_noticed() {
     for path in golden_files() {
         let golden = Golden::read(&path);
-        let network = golden.network(Edges::All);
+        let network = golden.network(Computation::Plain);
         let weights = golden.part("weight.");
         let _ = weights["classifier.weight"].view([-1]).narrow(0, 0, 1).g_add_scalar_(1e-2);
         network.load_tensors(&weights).unwrap();
@@ -175,7 +175,7 @@ fn one_weight_changed_by_a_hundredth_is_noticed() {
 fn parameters_are_counted_as_the_formula_does() {
     for path in golden_files() {
         let golden = Golden::read(&path);
-        let network = golden.network(Edges::Reaching);
+        let network = golden.network(Computation::Fused);
         let counted: i64 = network.parameters().iter().map(|(_, tensor)| tensor.numel() as i64).sum();
         let shape = MacroShape {
             channels: golden.shape.channels as u64,
