@@ -5,7 +5,7 @@
 //! share.
 
 use metad2a_randomness::Key;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{Result, weights::Named};
 
@@ -17,14 +17,15 @@ const EPSILON: f64 = 1e-5;
 /// Creates layers and remembers their tensors by name, in order of creation.
 pub(crate) struct Builder {
     key: Key,
-    device: Device,
+    options: (Kind, Device),
     parameters: Vec<Named>,
     statistics: Vec<Named>,
 }
 
 impl Builder {
-    pub(crate) fn new(key: &Key, device: Device) -> Self {
-        Self { key: key.clone(), device, parameters: Vec::new(), statistics: Vec::new() }
+    /// `options` are those of all tensors.
+    pub(crate) fn new(key: &Key, options: (Kind, Device)) -> Self {
+        Self { key: key.clone(), options, parameters: Vec::new(), statistics: Vec::new() }
     }
 
     /// All parameters and all running statistics that were created.
@@ -49,9 +50,8 @@ impl Builder {
 
     /// A batch norm with scale 1, shift 0, running mean 0 and running variance 1.
     pub(crate) fn batch_norm(&mut self, name: &str, channels: i64) -> Result<BatchNorm> {
-        let options = (tch::Kind::Float, self.device);
-        let ones = || Tensor::f_ones([channels], options);
-        let zeros = || Tensor::f_zeros([channels], options);
+        let ones = || Tensor::f_ones([channels], self.options);
+        let zeros = || Tensor::f_zeros([channels], self.options);
         let weight = self.parameter(format!("{name}.weight"), &ones()?)?;
         let bias = self.parameter(format!("{name}.bias"), &zeros()?)?;
         let (mean, variance) = (zeros()?, ones()?);
@@ -77,7 +77,8 @@ impl Builder {
     }
 
     fn parameter(&mut self, name: String, values: &Tensor) -> Result<Tensor> {
-        let values = values.f_to_device(self.device)?;
+        let (kind, device) = self.options;
+        let values = values.f_to_kind(kind)?.f_to_device(device)?;
         let values = if values.dim() == 4 { channels_last(&values)? } else { values };
         let parameter = values.f_set_requires_grad(true)?;
         self.parameters.push((name, parameter.shallow_clone()));
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn first_values_have_the_distributions_of_pytorch() {
-        let mut builder = Builder::new(&Key::new("unit", "weights"), Device::Cpu);
+        let mut builder = Builder::new(&Key::new("unit", "weights"), (Kind::Float, Device::Cpu));
         builder.convolution("conv", (16, 64, 3), 1, 1).unwrap();
         builder.linear("linear", 64, 300).unwrap();
         builder.batch_norm("norm", 5).unwrap();

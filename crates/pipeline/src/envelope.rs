@@ -128,7 +128,7 @@ mod tests {
     /// A build that changes this does not share tasks with the builds before it.
     #[test]
     fn the_dialect_is_pinned() {
-        assert_eq!(dialect(), "5d744d98");
+        assert_eq!(dialect(), "7069bbd7");
     }
 
     #[test]
