@@ -1,5 +1,6 @@
 //! The command line: what a person can ask for.
 
+pub mod exchange;
 mod tasks;
 
 use std::path::PathBuf;
@@ -84,6 +85,13 @@ pub enum Command {
     /// Checks everything around a pipeline: queue, store, worker, sources, weights, disks.
     #[command(after_help = "Example:\n  metad2a doctor nightly.yaml --device cuda:0")]
     Doctor(Doctor),
+    /// Brings tables from outside into the store, checked row by row; the same file twice adds nothing.
+    Import(Box<exchange::Import>),
+    /// Writes a published snapshot as one file for other programs.
+    #[command(
+        after_help = "Example:\n  metad2a export --snapshot current --format nats-bench --to cells.parquet"
+    )]
+    Export(exchange::Export),
     /// Prints a completion script for your shell.
     Completions { shell: clap_complete::Shell },
 }

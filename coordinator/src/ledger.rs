@@ -8,6 +8,8 @@ use metad2a_pipeline::planner::{Done, Existing, Fact, Failure};
 use metad2a_pipeline::tasks::{Blob, Kind};
 use metad2a_pipeline::verdict::{Verdict, VerdictDetail};
 
+use crate::imports;
+
 /// Both of the decision that freezes a set, and of the files that hold it. Plans ask which set was chosen, never where
 /// it lies; and earlier builds wrote all of it into the decision.
 pub(crate) const TRAINING_SET: &str = "training-set";
@@ -32,6 +34,9 @@ pub(crate) async fn read_with_heads(store: &Store) -> anyhow::Result<(Existing, 
         if let Some(fact) = fact_of_decision(decision)? {
             existing.learn(fact);
         }
+    }
+    for (id, import) in imports::read(store).await? {
+        existing.add_import(id, import);
     }
     for kind in Kind::ALL {
         let mut unknown = None;

@@ -16,6 +16,7 @@ pub mod cli;
 mod commands;
 mod dispatch;
 mod hint;
+mod imports;
 pub mod ledger;
 mod local_workers;
 pub mod logging;
@@ -93,6 +94,8 @@ pub fn exit_code_of(error: &anyhow::Error) -> Exit {
             || cause.is::<study::Error>()
             || cause.is::<metad2a_images::Error>()
             || cause.is::<project::Error>()
+            || cause.is::<metad2a_exchange::Error>()
+            || cause.is::<imports::Error>()
     });
     if is_usage { Exit::Usage } else { Exit::Failed }
 }

@@ -12,6 +12,8 @@ use crate::cli::Addresses;
 pub(crate) enum Error {
     #[error("`{}` cannot be read; name the pipeline's file", file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
+    #[error("`{}` cannot be read", file.display())]
+    UnreadableInput { file: PathBuf, source: std::io::Error },
 }
 
 /// A specification with absolute paths, and the folder of its file.
@@ -46,6 +48,15 @@ pub(crate) fn load(file: &Path, addresses: &Addresses) -> anyhow::Result<Project
         None => absolute_url(&specification.queue, folder),
     };
     Ok(Project { specification, text })
+}
+
+/// The store that a command works on: a given address, relative to where the person is, or else the file's.
+pub(crate) fn store_url(file: &Path, given: Option<&str>) -> anyhow::Result<String> {
+    if let Some(url) = given {
+        let here = std::env::current_dir().context("the current folder is gone")?;
+        return Ok(absolute_url(url, &here));
+    }
+    Ok(load(file, &Addresses { store: None, queue: None })?.specification.store)
 }
 
 /// A path or URL; only a relative path changes.

@@ -22,8 +22,10 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
     /// What was given up, one line each.
     pub(crate) problems: Vec<String>,
-    /// Trained networks in the snapshot.
+    /// Networks in the snapshot that were trained here.
     pub(crate) evaluations: u64,
+    /// Rows of `evaluations` that were imported.
+    pub(crate) imported_evaluations: u64,
     /// Files of `candidates`, for the example query.
     pub(crate) candidates_files: Vec<String>,
     pub(crate) seconds: f64,
@@ -103,6 +105,7 @@ pub(crate) async fn read(
         });
     }
     reports.sort_by(|a, b| a.name.cmp(&b.name));
+    let imported_evaluations = evaluations.iter().filter(|row| row.protocol.is_some()).count() as u64;
     Ok(Report {
         pipeline: snapshot.pipeline.clone(),
         snapshot: snapshot.number,
@@ -111,7 +114,8 @@ pub(crate) async fn read(
         models: model_reports(&metrics, &models),
         notes: snapshot.notes.clone(),
         problems,
-        evaluations: snapshot.rows("evaluations"),
+        evaluations: snapshot.rows("evaluations") - imported_evaluations,
+        imported_evaluations,
         candidates_files: store.table_locations(snapshot, "candidates")?,
         seconds,
     })
@@ -177,9 +181,13 @@ pub(crate) fn table(report: &Report) -> String {
         dataset_table(&mut text, dataset);
     }
     let state = if report.is_new { "published" } else { "unchanged" };
+    let imported = match report.imported_evaluations {
+        0 => String::new(),
+        rows => format!(", {rows} imported rows"),
+    };
     let _ = writeln!(
         text,
-        "Snapshot {} of `{}` {state}: {} trained networks.",
+        "Snapshot {} of `{}` {state}: {} trained networks{imported}.",
         report.snapshot, report.pipeline, report.evaluations
     );
     for model in report.models.iter().filter(|model| !model.reproducible) {
@@ -292,6 +300,7 @@ mod tests {
             notes: vec!["the predictor is that of snapshot 2".to_owned()],
             problems: vec!["evaluate task `x` failed: out of memory".to_owned()],
             evaluations: 152,
+            imported_evaluations: 4_152,
             candidates_files: vec!["/store/candidates.parquet".to_owned()],
             seconds: 200.0,
         };
@@ -303,7 +312,7 @@ mod tests {
           random 1     857  |a~0|+|none~0|c~1|                    79.0
           mean of the chosen 81.0, of as many random cells 79.0 (+2.0)
 
-        Snapshot 3 of `small` published: 152 trained networks.
+        Snapshot 3 of `small` published: 152 trained networks, 4152 imported rows.
         The generator is not reproducible: a quorum could close its rounds.
         Note: the predictor is that of snapshot 2
         Given up: evaluate task `x` failed: out of memory

@@ -6,6 +6,7 @@
 mod chaos;
 mod command_line;
 mod data;
+mod imports;
 mod killed;
 mod lost;
 mod operator;

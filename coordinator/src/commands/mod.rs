@@ -3,7 +3,9 @@
 mod dead_letters;
 mod detach;
 mod doctor;
+mod export;
 mod gc;
+mod import;
 mod plan;
 mod refresh;
 mod run;
@@ -30,6 +32,8 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::DeadLetters(command) => dead_letters::dead_letters(command).await,
         Command::Gc(arguments) => gc::gc(arguments).await,
         Command::Doctor(arguments) => doctor::doctor(arguments).await,
+        Command::Import(arguments) => import::import(*arguments).await,
+        Command::Export(arguments) => export::export(arguments).await,
         Command::Completions { shell } => {
             completions(shell);
             Ok(Exit::Done)

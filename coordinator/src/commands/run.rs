@@ -20,7 +20,7 @@ use crate::progress::{Reporter, duration};
 use crate::project::Project;
 use crate::publication::{RunFacts, publish};
 use crate::run::{Delivery, End, Leader, to_the_end, without_workers};
-use crate::{Exit, exit_code_of, ledger, project, report, sources};
+use crate::{Exit, exit_code_of, imports, ledger, project, report, sources};
 
 pub(crate) async fn run(arguments: Run) -> anyhow::Result<Exit> {
     if arguments.leads_socket.is_some() {
@@ -105,6 +105,7 @@ impl Led<'_> {
         let pipeline = &study.specification.name;
         let mut reporter = Reporter::new();
         let (existing, heads) = ledger::read_with_heads(store).await?;
+        imports::named(store, study, &existing).await?;
         let mut planner = Planner::new(study, existing);
         let text = project.text.clone().into();
         store.put_run_file(pipeline, &facts.run_id, "pipeline.yaml", text).await?;

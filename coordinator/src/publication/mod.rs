@@ -21,6 +21,7 @@ use metad2a_pipeline::tasks::{Extractor, Kind, Model, ModelSettings, Recipe, Sum
 use serde::{Deserialize, Serialize};
 
 use self::rows::Searched;
+use crate::imports;
 use crate::ledger::file_of;
 
 /// Raised by hand when the derived rows change for equal results.
@@ -63,7 +64,12 @@ fn inputs_id(study: &Study, results: &Results) -> String {
         results.searches.iter().map(|search| (search.task.as_str(), search.evaluations.as_slice())).collect();
     let [generator, predictor] = Model::ALL.map(|model| &results.model(model).selected.checkpoint.sha256);
     let models = (generator, predictor);
-    content_id("snapshot", SEMANTICS, &(study.id(), &results.training_set, models, searches))
+    let basis = (study.id(), &results.training_set, models, searches);
+    let imports = &study.specification.imports;
+    if imports.is_empty() {
+        return content_id("snapshot", SEMANTICS, &basis);
+    }
+    content_id("snapshot", SEMANTICS, &(basis, imports))
 }
 
 /// Publishes the results, unless the current snapshot is made of the same.
@@ -90,8 +96,14 @@ pub(crate) async fn publish(
     let wanted = wanted_units(study, existing, results);
     let (evaluations, drawn) = tables.add_evaluations(&wanted).await?;
     tables.add_features(study).await?;
-    let datasets = rows::datasets(study, &drawn);
-    tables.add("architectures", &rows::architectures(study, &datasets)).await?;
+    let imports = imports::named(store, study, existing).await?;
+    let mut datasets = rows::datasets(study, &drawn);
+    tables.add("architectures", &rows::architectures(study, &datasets, &imports.shapes)).await?;
+    datasets.extend(imports.datasets);
+    for (table, files) in imports.files {
+        tables.files.entry(table).or_default().extend(files);
+    }
+    tables.files.entry("latencies".to_owned()).or_default();
     tables.add("datasets", &datasets).await?;
     tables.add("models", &rows::models(&models)).await?;
     tables.add("training_metrics", &rows::training_metrics(results)).await?;
@@ -111,7 +123,7 @@ pub(crate) async fn publish(
     runs.push(run_row(study, run));
     tables.add("runs", &runs).await?;
 
-    let units: u64 = wanted.values().map(|units| units.len() as u64).sum();
+    let units: u64 = wanted.values().map(|units| units.len() as u64).sum::<u64>() + imports.evaluations;
     let draft = SnapshotDraft {
         pipeline: pipeline.clone(),
         inputs_id,

@@ -57,21 +57,30 @@ pub(super) fn datasets(study: &Study, drawn: &HashMap<String, Summary>) -> Vec<D
             test_pictures: *test_pictures as i64,
             image_size: recipe_of(study, dataset).image_size.into(),
             data_hash: data_hash.clone(),
+            provenance: None,
         });
     }
     rows
 }
 
-/// Every cell at every shape in which cells were trained.
-pub(super) fn architectures(study: &Study, datasets: &[DatasetRow]) -> Vec<ArchitectureRow> {
+/// Every cell at every shape in which cells were trained, here or where an import comes from.
+pub(super) fn architectures(
+    study: &Study,
+    datasets: &[DatasetRow],
+    imported: &BTreeSet<(u64, u64, u64, u64)>,
+) -> Vec<ArchitectureRow> {
     let trained: BTreeSet<&str> = datasets.iter().map(|row| row.dataset_id.as_str()).collect();
-    let shapes: BTreeMap<(u64, u64, u64, u64), MacroShape> = study
+    let mut shapes: BTreeMap<(u64, u64, u64, u64), MacroShape> = study
         .datasets
         .iter()
         .filter(|dataset| trained.contains(dataset.id.as_str()))
         .map(|dataset| shape(recipe_of(study, dataset), dataset.dataset.classes.len()))
         .map(|shape| ((shape.channels, shape.cells_per_stage, shape.image_size, shape.classes), shape))
         .collect();
+    for key in imported {
+        let (channels, cells_per_stage, image_size, classes) = *key;
+        shapes.insert(*key, MacroShape { channels, cells_per_stage, image_size, classes });
+    }
     let mut rows = Vec::new();
     for shape in shapes.values() {
         for cell in Cell::all() {

@@ -177,7 +177,10 @@ mod tests {
         let reader = SerializedFileReader::new(file.clone()).unwrap();
         let pairs = reader.metadata().file_metadata().key_value_metadata().unwrap().clone();
         let columns = pairs.iter().find(|pair| pair.key == COLUMNS_KEY).unwrap().value.clone().unwrap();
-        assert!(columns.contains("Hash of all pictures of all splits, as drawn."), "{columns}");
+        assert!(
+            columns.contains("Labels of its classes in the source, in the order of the network's outputs."),
+            "{columns}"
+        );
         let schema = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().schema().clone();
         for column in DatasetRow::table().columns {
             let field = schema.field_with_name(column.name).unwrap();

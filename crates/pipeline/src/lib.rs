@@ -11,6 +11,7 @@
 
 pub mod envelope;
 pub mod ids;
+pub mod imports;
 pub mod labels;
 pub mod model_gate;
 pub mod planner;

@@ -153,9 +153,14 @@ impl Study {
         struct Basis<'a> {
             extractions: Vec<String>,
             bundles: Bundles<'a>,
+            /// Imports and the protocols of theirs that models learn from; absent where there are none.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            imported: Option<(&'a [String], &'a [String])>,
         }
         let extractions = self.extractions.iter().map(extraction_id).collect();
-        content_id("study", 1, &Basis { extractions, bundles: Bundles(self) })
+        let (imports, protocols) = (&self.specification.imports, &self.specification.imported_protocols);
+        let imported = (!protocols.is_empty()).then_some((imports.as_slice(), protocols.as_slice()));
+        content_id("study", 1, &Basis { extractions, bundles: Bundles(self), imported })
     }
 
     /// Bundles of the meta-train and meta-valid datasets, dataset after dataset.

@@ -141,6 +141,13 @@ pub struct Extractor {
     pub image_size: u32,
 }
 
+impl Extractor {
+    /// The name in tables: the kind and the hash of the weights.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.kind.name(), self.weights_sha256)
+    }
+}
+
 /// Features of up to `images_per_class` training pictures of each class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExtractFeatures {

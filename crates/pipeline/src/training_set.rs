@@ -46,23 +46,41 @@ pub struct TrainingDataset {
     pub units: Vec<String>,
 }
 
+/// Rows and features from outside, of one protocol. All of them teach; none of them selects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedRows {
+    /// Figures of two protocols are never put into one dataset.
+    pub protocol: String,
+    /// Ids of the imports that hold the rows. An import's content never changes, so its rows need not be listed.
+    pub evaluations: Vec<String>,
+    /// Ids of the imports that hold the features of their classes.
+    pub features: Vec<String>,
+}
+
 /// Rows of finished units with the features of their datasets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSet {
     pub datasets: Vec<TrainingDataset>,
     /// Where the rows lie: ids of `evaluate` tasks. Not part of the id: bundles are only transport.
     pub evaluations: Vec<String>,
+    /// Rows from outside, by protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imported: Vec<ImportedRows>,
 }
 
 impl TrainingSet {
     pub fn id(&self) -> String {
-        content_id("training-set", 1, &self.datasets)
+        if self.imported.is_empty() {
+            return content_id("training-set", 1, &self.datasets);
+        }
+        content_id("training-set", 1, &(&self.datasets, &self.imported))
     }
 
     /// Adds the next part of a set that is stored in parts.
     pub fn append(&mut self, part: Self) {
         self.datasets.extend(part.datasets);
         self.evaluations.extend(part.evaluations);
+        self.imported.extend(part.imported);
     }
 }
 
@@ -81,6 +99,8 @@ pub enum FrozenSet {
 pub struct ChosenSet {
     pub datasets: Vec<ChosenDataset>,
     pub evaluations: Vec<Id>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imported: Vec<ImportedRows>,
 }
 
 /// One dataset of a [`ChosenSet`].
@@ -99,7 +119,10 @@ const PART: usize = 1 << 15;
 impl ChosenSet {
     /// The id of the set that it is read as.
     pub fn id(&self) -> String {
-        content_id("training-set", 1, &self.datasets)
+        if self.imported.is_empty() {
+            return content_id("training-set", 1, &self.datasets);
+        }
+        content_id("training-set", 1, &(&self.datasets, &self.imported))
     }
 
     /// The set in parts that are small enough to be written and read one after the other: one at least, and no dataset
@@ -110,7 +133,8 @@ impl ChosenSet {
 
     fn into_parts_of(self, ids: usize) -> Vec<Self> {
         let mut parts = Vec::new();
-        let (mut part, mut held) = (Self::default(), 0);
+        // A few lines, however many rows they stand for.
+        let (mut part, mut held) = (Self { imported: self.imported, ..Self::default() }, 0);
         for dataset in self.datasets {
             if held > 0 && held + dataset.units.len() > ids {
                 parts.push(std::mem::take(&mut part));
@@ -161,7 +185,12 @@ mod tests {
             }
         };
         let datasets = units.iter().enumerate().map(dataset).collect();
-        ChosenSet { datasets, evaluations: ids("evaluate", evaluations) }
+        let imported = vec![ImportedRows {
+            protocol: "p@50".to_owned(),
+            evaluations: vec!["i".to_owned()],
+            features: vec!["j".to_owned()],
+        }];
+        ChosenSet { datasets, evaluations: ids("evaluate", evaluations), imported }
     }
 
     fn read(set: &ChosenSet) -> TrainingSet {
@@ -172,8 +201,11 @@ mod tests {
     fn a_chosen_set_reads_as_the_training_set_of_its_id() {
         let chosen = chosen(&[2, 3], 2);
         let set = read(&chosen);
-        assert_eq!(serde_json::to_string(&set).unwrap(), serde_json::to_string(&chosen).unwrap());
-        assert_eq!(set.id(), chosen.id());
+        for chosen in [&chosen, &ChosenSet { imported: Vec::new(), ..chosen.clone() }] {
+            let set = read(chosen);
+            assert_eq!(serde_json::to_string(&set).unwrap(), serde_json::to_string(chosen).unwrap());
+            assert_eq!(set.id(), chosen.id());
+        }
         assert_eq!(set.datasets[0].units[0], chosen.datasets[0].units[0].to_string());
     }
 
@@ -185,7 +217,7 @@ mod tests {
             most in 1..12_usize,
         ) {
             let set = chosen(&units, evaluations);
-            let mut whole = TrainingSet { datasets: Vec::new(), evaluations: Vec::new() };
+            let mut whole = TrainingSet::default();
             for part in set.clone().into_parts_of(most) {
                 let held = part.datasets.iter().map(|dataset| dataset.units.len()).sum::<usize>();
                 let alone = part.evaluations.is_empty()

@@ -261,6 +261,8 @@ fn evaluation_row(
         device: device.to_owned(),
         task_id: labels.task_id.to_owned(),
         finished_at: now(),
+        protocol: None,
+        provenance: None,
     }
 }
 

@@ -63,7 +63,7 @@ impl Engine {
                 return self.save_vectors(job, &vectors, total).map(Outcome::Paused);
             }
         }
-        let name = format!("{}:{}", task.extractor.kind.name(), task.extractor.weights_sha256);
+        let name = task.extractor.name();
         let row = |(chosen, vector): (&Chosen<'_>, Vec<f32>)| FeatureRow {
             source_content_id: task.source.clone(),
             extractor: name.clone(),
@@ -71,6 +71,7 @@ impl Engine {
             picture_index: chosen.index,
             picture_hash: chosen.picture.hash.clone(),
             vector,
+            provenance: None,
         };
         let rows: Vec<FeatureRow> = chosen.iter().zip(vectors).map(row).collect();
         let file = self

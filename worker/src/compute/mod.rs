@@ -11,6 +11,7 @@ mod checkpoints;
 mod error;
 mod evaluate;
 mod extract;
+mod imported_rows;
 mod inputs;
 mod models;
 mod search;

@@ -33,7 +33,7 @@ pub(super) struct TrainingDataCache {
 }
 
 /// Vectors of the pictures of one class.
-type ClassFeatures = Arc<Vec<Vec<f32>>>;
+pub(super) type ClassFeatures = Arc<Vec<Vec<f32>>>;
 
 impl Engine {
     /// Reads the training set that was frozen under `id`, with labels of the wanted kind.
@@ -49,10 +49,12 @@ impl Engine {
         let features = self.features_of(frozen.datasets.iter().flat_map(|dataset| &dataset.features))?;
         let rows = self.rows_of(&frozen)?;
         let frozen_as = Frozen { id, set: &frozen, label };
-        let data = Rc::new(TrainingData {
-            train: assemble(&frozen_as, Group::MetaTrain, &features, &rows)?,
-            valid: assemble(&frozen_as, Group::MetaValid, &features, &rows)?,
-        });
+        let mut train = assemble(&frozen_as, Group::MetaTrain, &features, &rows)?;
+        for imported in &frozen.imported {
+            self.add_imported(imported, label, &mut train)?.map_err(|rule| broken(id, rule))?;
+        }
+        let data =
+            Rc::new(TrainingData { train, valid: assemble(&frozen_as, Group::MetaValid, &features, &rows)? });
         self.training_data.last = Some((key, data.clone()));
         Ok(data)
     }
@@ -70,7 +72,7 @@ impl Engine {
             FrozenSet::Stored { parts } => parts,
             FrozenSet::Whole(set) => return Ok(set),
         };
-        let mut set = ChosenRows { datasets: Vec::new(), evaluations: Vec::new() };
+        let mut set = ChosenRows::default();
         for part in parts {
             let read = serde_json::from_slice(&self.blob(&part)?);
             set.append(read.map_err(|error| broken(id, format!("`{}` cannot be read: {error}", part.path)))?);
@@ -83,9 +85,17 @@ impl Engine {
         &self,
         tasks: impl Iterator<Item = &'a String>,
     ) -> anyhow::Result<BTreeMap<(String, i64), ClassFeatures>> {
-        let files = self.files_of(Kind::ExtractFeatures, tasks, "features")?;
+        let files = self.files_of(Kind::ExtractFeatures.name(), tasks, "features")?;
+        self.features_in(&files)
+    }
+
+    /// The features of all classes in these files, by source and label.
+    pub(super) fn features_in(
+        &self,
+        files: &[FileRef],
+    ) -> anyhow::Result<BTreeMap<(String, i64), ClassFeatures>> {
         let rows: Vec<FeatureRow> =
-            self.runtime.block_on(self.store.read_files(&files)).context("cannot read features")?;
+            self.runtime.block_on(self.store.read_files(files)).context("cannot read features")?;
         let mut pictures: BTreeMap<(String, i64), BTreeMap<i64, Vec<f32>>> = BTreeMap::new();
         for row in rows {
             let class = (row.source_content_id, row.class_label);
@@ -100,17 +110,17 @@ impl Engine {
     /// Rows of the listed units, by unit. Two bundles may hold one unit: their rows are equal.
     fn rows_of(&self, frozen: &ChosenRows) -> anyhow::Result<BTreeMap<String, EvaluationRow>> {
         let wanted: BTreeSet<&String> = frozen.datasets.iter().flat_map(|dataset| &dataset.units).collect();
-        let files = self.files_of(Kind::Evaluate, frozen.evaluations.iter(), "evaluations")?;
+        let files = self.files_of(Kind::Evaluate.name(), frozen.evaluations.iter(), "evaluations")?;
         let rows: Vec<EvaluationRow> =
             self.runtime.block_on(self.store.read_files(&files)).context("cannot read evaluations")?;
         let rows = rows.into_iter().filter(|row| wanted.contains(&row.unit_id));
         Ok(rows.map(|row| (row.unit_id.clone(), row)).collect())
     }
 
-    /// The files of one table that finished tasks left behind.
-    fn files_of<'a>(
+    /// The files of one table that finished tasks or imports left behind.
+    pub(super) fn files_of<'a>(
         &self,
-        kind: Kind,
+        kind: &str,
         tasks: impl Iterator<Item = &'a String>,
         table: &str,
     ) -> anyhow::Result<Vec<FileRef>> {
@@ -118,9 +128,8 @@ impl Engine {
         self.runtime.block_on(async {
             let mut files = Vec::new();
             for task in tasks {
-                let marker = self.store.marker(kind.name(), task).await.context("cannot read a marker")?;
-                let marker =
-                    marker.with_context(|| format!("task `{task}` of kind `{}` is not done", kind.name()))?;
+                let marker = self.store.marker(kind, task).await.context("cannot read a marker")?;
+                let marker = marker.with_context(|| format!("task `{task}` of kind `{kind}` is not done"))?;
                 files.extend(marker.files_of(table).cloned());
             }
             Ok(files)

@@ -5,21 +5,23 @@ use crate::tables::{ARCH_INDEX, AT_LEAST_ONE, NOT_NEGATIVE, SHARE};
 use chrono::{DateTime, Utc};
 
 table! {
-    /// One row per trained network: a dataset, a representative cell, a recipe and a seed.
+    /// One row per trained network: a dataset, a cell, a recipe and a seed; trained here, or imported.
     pub struct EvaluationRow in "evaluations", version 1;
     order(dataset_id, arch_index, seed, recipe_id);
     key(unit_id);
     references(dataset_id => "datasets"."dataset_id", arch_index => "architectures"."arch_index");
     columns {
-        /// Id of the unit of work: a hash of dataset, representative cell, recipe, seed and semantics.
+        /// Id of the unit of work: a hash of dataset, representative cell, recipe, seed and semantics; of an imported row,
+        /// of dataset, cell, protocol and seed.
         deterministic unit_id: String;
         /// Dataset it was trained on, see `datasets`.
         deterministic dataset_id: String;
-        /// Index of the trained cell: the representative of its class, see `architectures`.
+        /// Index of the trained cell, see `architectures`: the representative of its class, in imported rows the cell itself.
         deterministic arch_index: i64 = ARCH_INDEX;
         /// The trained cell as NAS-Bench-201 writes it.
         deterministic cell: String;
-        /// Seed of weights, order of pictures and augmentation.
+        /// Seed of weights, order of pictures and augmentation; -1 in imported rows that tell none or are means over
+        /// seeds.
         deterministic seed: i64;
         /// Hash of the recipe.
         deterministic recipe_id: String;
@@ -61,20 +63,26 @@ table! {
         deterministic params: i64 = NOT_NEGATIVE;
         /// Multiply-adds for one picture of the trained network.
         deterministic flops: i64 = NOT_NEGATIVE;
-        /// Hash of the pictures it was trained on, see `datasets`.
+        /// Hash of the pictures it was trained on, see `datasets`; empty in imported rows.
         deterministic data_hash: String;
-        /// Time of all training steps, in seconds.
+        /// Time of all training steps, in seconds; 0 in imported rows that do not tell it.
         measured train_seconds: f64 = NOT_NEGATIVE;
-        /// Version of the worker program.
+        /// Version of the worker program; `imported` in imported rows.
         measured code_version: String;
-        /// Version of libtorch.
+        /// Version of libtorch; empty in imported rows.
         measured libtorch_version: String;
-        /// Device that trained it.
+        /// Device that trained it; empty in imported rows.
         measured device: String;
         /// Id of the task or import that produced the row.
         measured task_id: String;
-        /// When the training ended.
+        /// When the training ended; of an imported row, when it was imported.
         measured finished_at: DateTime<Utc>;
+        /// Training protocol of an imported row, `<name>@<epochs>`: figures of two protocols are not comparable. Null where
+        /// it was trained here, with the recipe of `recipe_id`.
+        deterministic protocol: Option<String>;
+        /// Where an imported row comes from: the declared source, the file and its row, from 1. Null where it was trained
+        /// here.
+        deterministic provenance: Option<String>;
     }
 }
 

@@ -4,6 +4,7 @@
 //! NATS-Bench; seeds are rows, never averaged away.
 
 mod evaluations;
+mod latencies;
 mod models;
 pub(crate) mod registry;
 mod searches;
@@ -12,6 +13,7 @@ mod sources;
 use std::ops::RangeInclusive;
 
 pub use evaluations::{CurveRow, EvaluationRow};
+pub use latencies::LatencyRow;
 pub use models::{ModelRow, RunRow, TrainingMetricRow};
 pub use searches::{CandidateRow, SearchRow};
 pub use sources::{ArchitectureRow, DatasetRow, FeatureRow};
@@ -30,6 +32,6 @@ const FINITE: RangeInclusive<f64> = f64::MIN..=f64::MAX;
 const ARCH_INDEX: RangeInclusive<f64> = 0.0..=15_624.0;
 
 /// Every table, in the order of the data dictionary.
-pub fn all() -> [&'static Table; 10] {
+pub fn all() -> [&'static Table; 11] {
     registry::tables()
 }

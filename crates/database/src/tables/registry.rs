@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::publish::{Inspection, inspect};
 use crate::tables::{
-    ArchitectureRow, CandidateRow, CurveRow, DatasetRow, EvaluationRow, FeatureRow, ModelRow, RunRow,
-    SearchRow, TrainingMetricRow,
+    ArchitectureRow, CandidateRow, CurveRow, DatasetRow, EvaluationRow, FeatureRow, LatencyRow, ModelRow,
+    RunRow, SearchRow, TrainingMetricRow,
 };
 use crate::{Error, NamedFile, Result, Table, TableRow, merge, tables};
 
@@ -21,12 +21,13 @@ const fn of<T: TableRow>() -> TableOperations {
     TableOperations { name: T::NAME, table: T::table, merge: merge::<T>, inspect: inspect::<T> }
 }
 
-static REGISTRY: [TableOperations; 10] = [
+static REGISTRY: [TableOperations; 11] = [
     of::<DatasetRow>(),
     of::<ArchitectureRow>(),
     of::<EvaluationRow>(),
     of::<CurveRow>(),
     of::<FeatureRow>(),
+    of::<LatencyRow>(),
     of::<ModelRow>(),
     of::<TrainingMetricRow>(),
     of::<SearchRow>(),
@@ -35,7 +36,7 @@ static REGISTRY: [TableOperations; 10] = [
 ];
 
 /// Every table, in the order of the data dictionary.
-pub(crate) fn tables() -> [&'static Table; 10] {
+pub(crate) fn tables() -> [&'static Table; 11] {
     REGISTRY.each_ref().map(|operations| (operations.table)())
 }
 

@@ -4,7 +4,7 @@ use crate::table::table;
 use crate::tables::{ARCH_INDEX, AT_LEAST_ONE, NOT_NEGATIVE};
 
 table! {
-    /// One row per dataset: a drawn subset of the classes of an image source.
+    /// One row per dataset: a drawn subset of the classes of an image source, or one that imported rows speak of.
     pub struct DatasetRow in "datasets", version 1;
     order(dataset_id);
     key(dataset_id);
@@ -14,11 +14,12 @@ table! {
         deterministic dataset_id: String;
         /// Name, unique within the pipeline, e.g. `tiny/20c-007`.
         deterministic name: String;
-        /// Which classes it was drawn from: `meta-train`, `meta-valid`, `meta-test`, or `target` for a whole source.
+        /// Which classes it was drawn from: `meta-train`, `meta-valid`, `meta-test`, or `target` for a
+        /// whole source; `imported` where imported rows speak of it.
         deterministic class_group: String;
-        /// Name of the image source in `pipeline.yaml`.
+        /// Name of the image source in `pipeline.yaml`, or of the class source that the import declared.
         deterministic source: String;
-        /// Hash of the source's content.
+        /// Hash of the source's content; of an imported class source, of its name.
         deterministic source_content_id: String;
         /// Labels of its classes in the source, in the order of the network's outputs.
         deterministic class_labels: Vec<i64>;
@@ -26,16 +27,18 @@ table! {
         deterministic class_names: Vec<String>;
         /// Number of classes.
         deterministic classes: i64 = AT_LEAST_ONE;
-        /// Training pictures.
+        /// Training pictures; 0 also where an import does not tell.
         deterministic train_pictures: i64 = NOT_NEGATIVE;
-        /// Validation pictures.
+        /// Validation pictures; 0 also where an import does not tell.
         deterministic valid_pictures: i64 = NOT_NEGATIVE;
-        /// Test pictures.
+        /// Test pictures; 0 also where an import does not tell.
         deterministic test_pictures: i64 = NOT_NEGATIVE;
         /// Height and width that the pictures are trained at, in pixels.
         deterministic image_size: i64 = AT_LEAST_ONE;
-        /// Hash of all pictures of all splits, as drawn.
+        /// Hash of all pictures of all splits, as drawn; empty where imported.
         deterministic data_hash: String;
+        /// Where an imported dataset's definition comes from; null where it was drawn here.
+        deterministic provenance: Option<String>;
     }
 }
 
@@ -76,7 +79,7 @@ table! {
     key(source_content_id, extractor, class_label, picture_index);
     references();
     columns {
-        /// Hash of the image source's content.
+        /// Hash of the image source's content; of an imported class source, of its name.
         deterministic source_content_id: String;
         /// The extractor and the hash of its weights.
         deterministic extractor: String;
@@ -84,9 +87,12 @@ table! {
         deterministic class_label: i64 = NOT_NEGATIVE;
         /// Position among the pictures of its class, in the source's order, from 0.
         deterministic picture_index: i64 = NOT_NEGATIVE;
-        /// Hash of the picture's decoded pixels; equal pictures have equal hashes.
+        /// Hash of the picture's decoded pixels; equal pictures have equal hashes. Of imported features, hash of the vector.
         deterministic picture_hash: String;
         /// The extractor's output.
         deterministic vector: Vec<f32>;
+        /// Where an imported vector comes from: the declared source, the file and its row, from 1. Null where it was
+        /// extracted here.
+        deterministic provenance: Option<String>;
     }
 }

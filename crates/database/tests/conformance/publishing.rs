@@ -10,7 +10,8 @@ use metad2a_database::{
 
 use crate::Place;
 use crate::rows::{
-    architecture, candidate, curve, dataset, evaluation, feature, model, run, search, training_metric,
+    architecture, candidate, curve, dataset, evaluation, feature, latency, model, run, search,
+    training_metric,
 };
 
 /// A draft that grows table by table.
@@ -273,6 +274,7 @@ pub(crate) async fn every_table_survives_a_round_trip(place: &Place) {
     check(&store, &[evaluation("a", 1, 0), evaluation("a", 1, 1)]).await;
     check(&store, &[curve("a", 1, 0, 0), curve("a", 1, 0, 1)]).await;
     check(&store, &[feature(0), feature(1)]).await;
+    check(&store, &[latency(1), latency(2)]).await;
     check(&store, &[search("a"), search("b")]).await;
     check(&store, &[candidate("a", 1), candidate("a", 2)]).await;
     check(&store, &[model()]).await;

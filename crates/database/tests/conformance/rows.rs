@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use metad2a_database::tables::{
-    ArchitectureRow, CandidateRow, CurveRow, DatasetRow, EvaluationRow, FeatureRow, ModelRow, RunRow,
-    SearchRow, TrainingMetricRow,
+    ArchitectureRow, CandidateRow, CurveRow, DatasetRow, EvaluationRow, FeatureRow, LatencyRow, ModelRow,
+    RunRow, SearchRow, TrainingMetricRow,
 };
 
 /// A time with microseconds, since tables must keep them.
@@ -77,6 +77,21 @@ pub(crate) fn feature(picture_index: i64) -> FeatureRow {
         picture_hash: format!("hash {picture_index}"),
         vector: vec![f32::MIN_POSITIVE, -0.0, picture_index as f32 / 3.0],
         ..FeatureRow::default()
+    }
+}
+
+pub(crate) fn latency(arch_index: i64) -> LatencyRow {
+    LatencyRow {
+        arch_index,
+        device: "pixel3".to_owned(),
+        batch_size: 1,
+        latency_milliseconds: 1.25,
+        channels: 16,
+        cells_per_stage: 5,
+        image_size: 32,
+        classes: 10,
+        imported_at: time(),
+        ..LatencyRow::default()
     }
 }
 

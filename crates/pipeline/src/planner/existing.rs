@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Error, Published};
 use crate::ids::Id;
+use crate::imports::{ImportSummary, Imports};
 use crate::tasks::{Kind, Summary, Task};
 use crate::verdict::Verdict;
 
@@ -102,6 +103,7 @@ pub struct Existing {
     /// Finished tasks.
     counts: BTreeMap<Kind, u64>,
     published: Vec<Published>,
+    imports: Imports,
 }
 
 impl Existing {
@@ -164,6 +166,15 @@ impl Existing {
             }
         }
         true
+    }
+
+    pub fn add_import(&mut self, id: String, import: ImportSummary) {
+        self.imports.insert(id, import);
+    }
+
+    /// The store's imports, whether or not a pipeline names them.
+    pub fn imports(&self) -> &Imports {
+        &self.imports
     }
 
     /// Adds the detail of a decision record that freezes a choice.

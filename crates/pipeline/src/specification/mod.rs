@@ -191,6 +191,12 @@ pub struct Specification {
     pub predictor: Training,
     pub search: SearchChoice,
     pub refresh: RefreshChoice,
+    /// Ids of the imports whose rows are published too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<String>,
+    /// Protocols of imported rows that models learn from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imported_protocols: Vec<String>,
 }
 
 impl Specification {

@@ -57,9 +57,15 @@ fn root(mut root: Section<'_>) -> Option<Specification> {
     let mut models = root.section("models");
     let generator = training(models.section("generator"), width);
     let predictor = training(models.section("predictor"), width);
+    let imported_protocols = imported_protocols(&mut models);
     models.finish();
     let search = search(root.required_section("search"), &recipes);
     let refresh = refresh(root.section("refresh"));
+    let imports = imports(&mut root);
+    if imports.is_empty() && !imported_protocols.is_empty() {
+        let rule = "names protocols of imported rows, but `imports` lists no import".to_owned();
+        root.problem("models.imported_protocols", rule);
+    }
     root.finish();
     Some(Specification {
         name: name?,
@@ -76,7 +82,35 @@ fn root(mut root: Section<'_>) -> Option<Specification> {
         predictor,
         search: search?,
         refresh,
+        imports,
+        imported_protocols,
     })
+}
+
+/// Ids of imports, each once.
+fn imports(root: &mut Section<'_>) -> Vec<String> {
+    let mut ids: Vec<String> =
+        root.optional("imports", "a list of ids that `metad2a import` printed").unwrap_or_default();
+    let is_id =
+        |id: &String| id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    for wrong in ids.iter().filter(|id| !is_id(id)) {
+        let rule =
+            format!("must list ids of 64 hexadecimal digits, as `metad2a import` prints them, got `{wrong}`");
+        root.problem("imports", rule);
+    }
+    // The order says nothing, and must not make another plan.
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn imported_protocols(models: &mut Section<'_>) -> Vec<String> {
+    let mut names: Vec<String> = models
+        .optional("imported_protocols", "a list of protocols such as `nats-bench@200`")
+        .unwrap_or_default();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn check_name(section: &Section<'_>, key: &str, name: &str) {
@@ -452,5 +486,19 @@ search: { recipe: short }
           `search` is missing; it must be a mapping
           `search.recipe` is missing; it must be the name of one of the `recipes`
         ");
+    }
+
+    #[test]
+    fn imports_are_ids_and_learning_from_them_needs_one() {
+        let text = SMALL.replace("name: small", "name: small\nimports: [nats.csv]");
+        let error = Specification::parse("pipeline.yaml", &text).unwrap_err().to_string();
+        assert!(error.contains("`imports` must list ids of 64 hexadecimal digits"), "{error}");
+        let text = SMALL.replace("name: small", "name: small\nmodels: { imported_protocols: [a@50] }");
+        let error = Specification::parse("pipeline.yaml", &text).unwrap_err().to_string();
+        assert!(error.contains("`imports` lists no import"), "{error}");
+        let (first, second) = ("ab".repeat(32), "cd".repeat(32));
+        let text =
+            SMALL.replace("name: small", &format!("name: small\nimports: [{second}, {first}, {second}]"));
+        assert_eq!(Specification::parse("pipeline.yaml", &text).unwrap().imports, [first, second]);
     }
 }

@@ -100,6 +100,8 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
         device: "cpu".into(),
         task_id: BUNDLE.into(),
         finished_at: now(),
+        protocol: None,
+        provenance: None,
     }
 }
 
@@ -136,6 +138,7 @@ fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> Tra
             dataset(Group::MetaValid, [4, 7]),
         ],
         evaluations: vec![BUNDLE.into()],
+        imported: Vec::new(),
     };
     let mut stream = Key::new("features", "test").stream(0);
     let features: Vec<FeatureRow> = (0..8)
@@ -147,6 +150,7 @@ fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> Tra
             picture_index: picture,
             picture_hash: format!("{class}-{picture}"),
             vector: (0..WIDTH).map(|_| stream.uniform() as f32).collect(),
+            provenance: None,
         })
         .collect();
     let cells: Vec<Cell> = Cell::all().filter(|cell| !cell.is_always_zero()).step_by(997).take(12).collect();

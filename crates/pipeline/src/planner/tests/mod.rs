@@ -1,6 +1,7 @@
 //! The planner against a simulated world: tasks finish in any order, are lost, or fail; the end is always the same.
 
 mod convergence;
+mod imports;
 mod incremental;
 mod refresh;
 mod rounds;

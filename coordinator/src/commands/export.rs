@@ -1,0 +1,75 @@
+//! `metad2a export`: a published snapshot as one file that other programs expect.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use metad2a_database::tables::{DatasetRow, EvaluationRow};
+use metad2a_database::{Access, Store};
+use metad2a_exchange::{CellTable, Error, cell_table};
+
+use crate::cli::exchange::{Export, ExportForm, SnapshotChoice};
+use crate::{Exit, project};
+
+pub(crate) async fn export(arguments: Export) -> anyhow::Result<Exit> {
+    // First, so that a wrong name costs nothing.
+    let encode = encoder(&arguments.to)?;
+    let project = project::load(&arguments.pipeline, &arguments.addresses)?;
+    let pipeline = &project.specification.name;
+    let store = Store::open(&project.specification.store, Access::ReadOnly).await?;
+    let snapshot = match arguments.snapshot {
+        SnapshotChoice::Current => store.current_snapshot(pipeline).await?,
+        SnapshotChoice::Number(number) => store.snapshot(pipeline, number).await?,
+    };
+    let snapshot = snapshot.ok_or_else(|| match arguments.snapshot {
+        SnapshotChoice::Current => {
+            anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one")
+        }
+        SnapshotChoice::Number(number) => {
+            anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists those it has")
+        }
+    })?;
+    let datasets: Vec<DatasetRow> = store.read_table(&snapshot).await?;
+    let evaluations: Vec<EvaluationRow> = store.read_table(&snapshot).await?;
+    let bytes = match arguments.format {
+        ExportForm::NatsBench => {
+            let table = cell_table(&datasets, &evaluations, &arguments.datasets)?;
+            eprintln!(
+                "metad2a: snapshot {} of `{pipeline}`: 15625 cells, {} columns of accuracies",
+                snapshot.number,
+                table.columns.len()
+            );
+            encode(&table)?
+        }
+    };
+    write(&arguments.to, &bytes)?;
+    Ok(Exit::Done)
+}
+
+type Encode = fn(&CellTable) -> Result<Vec<u8>, Error>;
+
+fn encoder(path: &Path) -> Result<Encode, Error> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("csv") => Ok(CellTable::to_csv),
+        Some("parquet") => Ok(CellTable::to_parquet),
+        _ => {
+            let rule = format!("must end in `.csv` or `.parquet`, got `{}`", path.display());
+            Err(Error::Declaration { flag: "--to", rule })
+        }
+    }
+}
+
+/// Whole or not at all: a reader never sees half a file.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let failed = || format!("`{}` cannot be written", path.display());
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let staged = path.with_file_name(name);
+    let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
+    if written.is_err() {
+        // What could not be written whole is of no use; that it may not be there to remove is no second error.
+        let _ = std::fs::remove_file(&staged);
+    }
+    written.with_context(failed)
+}

@@ -1,0 +1,151 @@
+//! One row a cell, in the order of NATS-Bench: what a snapshot knows of all 15,625 cells on every dataset.
+//!
+//! A column is `<dataset>/<protocol>/<split>_accuracy`, in [0, 1]: the mean over seeds, null where nothing is known. Our
+//! own trainings stand beside every cell that computes the function of the trained one, imported figures beside their
+//! own cell only. Protocols never share a column. Columns without any figure are left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use metad2a_database::tables::{DatasetRow, EvaluationRow};
+use metad2a_search_space::{ArchIndex, CELL_COUNT, Cell};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::declaration::Split;
+use crate::problems::Error;
+
+/// More columns are of no use to anybody, and of 125 kB each in memory.
+const MOST_COLUMNS: usize = 4_000;
+
+/// A table of all cells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellTable {
+    /// By name; one value a cell, by its number.
+    pub columns: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+/// Gathers the figures of the named datasets, of all where none is named.
+pub fn cell_table(
+    datasets: &[DatasetRow],
+    evaluations: &[EvaluationRow],
+    wanted: &[String],
+) -> Result<CellTable, Error> {
+    if let Some(unknown) = wanted.iter().find(|name| !datasets.iter().any(|row| row.name == **name)) {
+        let mut known: Vec<&str> = datasets.iter().map(|row| row.name.as_str()).take(20).collect();
+        known.sort_unstable();
+        let rule = format!("`{unknown}` is no dataset of the snapshot; it has `{}`", known.join("`, `"));
+        return Err(Error::Declaration { flag: "--dataset", rule });
+    }
+    let names: BTreeMap<&str, &str> = datasets
+        .iter()
+        .filter(|row| wanted.is_empty() || wanted.contains(&row.name))
+        .map(|row| (row.dataset_id.as_str(), row.name.as_str()))
+        .collect();
+    let members = members();
+    let mut sums: BTreeMap<String, Vec<(f64, u32)>> = BTreeMap::new();
+    for row in evaluations {
+        let Some(dataset) = names.get(row.dataset_id.as_str()) else { continue };
+        let cell = row
+            .cell
+            .parse::<Cell>()
+            .map_err(|error| Error::Export(format!("unit `{}`: {error}", row.unit_id)))?;
+        let own = [cell.index()];
+        let shown = match &row.protocol {
+            Some(_) => own.as_slice(),
+            None => members[usize::from(cell.representative().index())].as_slice(),
+        };
+        for (split, accuracy) in figures(row) {
+            let name = format!("{dataset}/{}/{}_accuracy", protocol(row), split.name());
+            let is_new = !sums.contains_key(&name);
+            if is_new && sums.len() == MOST_COLUMNS {
+                let rule = format!(
+                    "must name fewer datasets: the table would have more than {MOST_COLUMNS} columns"
+                );
+                return Err(Error::Declaration { flag: "--dataset", rule });
+            }
+            let column = sums.entry(name).or_insert_with(|| vec![(0.0, 0); CELL_COUNT]);
+            for index in shown {
+                let (sum, count) = &mut column[usize::from(*index)];
+                *sum += accuracy;
+                *count += 1;
+            }
+        }
+    }
+    let mean = |(sum, count): (f64, u32)| (count > 0).then(|| sum / f64::from(count));
+    let columns = sums.into_iter().map(|(name, sums)| (name, sums.into_iter().map(mean).collect())).collect();
+    Ok(CellTable { columns })
+}
+
+fn figures(row: &EvaluationRow) -> impl Iterator<Item = (Split, f64)> {
+    let all = [
+        (Split::Train, row.train_accuracy),
+        (Split::Valid, row.valid_accuracy),
+        (Split::Test, row.test_accuracy),
+    ];
+    all.into_iter().filter_map(|(split, accuracy)| Some((split, accuracy?)))
+}
+
+/// Of our own trainings, the recipe's id and epochs.
+fn protocol(row: &EvaluationRow) -> String {
+    row.protocol.clone().unwrap_or_else(|| {
+        let recipe: String = row.recipe_id.chars().take(12).collect();
+        format!("recipe-{recipe}@{}", row.epochs)
+    })
+}
+
+/// The cells of each class, by the number of the class's representative.
+fn members() -> Vec<Vec<ArchIndex>> {
+    let mut members = vec![Vec::new(); CELL_COUNT];
+    for index in ArchIndex::all() {
+        members[usize::from(index.cell().representative().index())].push(index);
+    }
+    members
+}
+
+impl CellTable {
+    /// As CSV: an empty field where nothing is known.
+    pub fn to_csv(&self) -> Result<Vec<u8>, Error> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::Export(format!("the table cannot be written as CSV: {error}"))
+        };
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let heading = ["arch_index", "arch"].into_iter().chain(self.columns.keys().map(String::as_str));
+        writer.write_record(heading).map_err(|error| failed(&error))?;
+        for index in ArchIndex::all() {
+            let place = usize::from(index);
+            let figures = self
+                .columns
+                .values()
+                .map(|column| column[place].map_or_else(String::new, |it| it.to_string()));
+            let record = [index.to_string(), index.cell().to_string()].into_iter().chain(figures);
+            writer.write_record(record).map_err(|error| failed(&error))?;
+        }
+        writer.into_inner().map_err(|error| failed(&error))
+    }
+
+    /// As Parquet with Zstandard.
+    pub fn to_parquet(&self) -> Result<Vec<u8>, Error> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::Export(format!("the table cannot be written as Parquet: {error}"))
+        };
+        let indices = Int64Array::from_iter_values(ArchIndex::all().map(i64::from));
+        let cells = StringArray::from_iter_values(ArchIndex::all().map(|index| index.cell().to_string()));
+        let mut columns: Vec<(&str, ArrayRef, bool)> =
+            vec![("arch_index", Arc::new(indices), false), ("arch", Arc::new(cells), false)];
+        for (name, values) in &self.columns {
+            columns.push((name, Arc::new(Float64Array::from_iter(values.iter().copied())), true));
+        }
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| failed(&error))?;
+        let level = ZstdLevel::try_new(3).map_err(|error| failed(&error))?;
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties))
+            .map_err(|error| failed(&error))?;
+        writer.write(&batch).map_err(|error| failed(&error))?;
+        writer.close().map_err(|error| failed(&error))?;
+        Ok(file)
+    }
+}
