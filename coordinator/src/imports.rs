@@ -6,7 +6,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metad2a_database::tables::{DatasetRow, EvaluationRow, FeatureRow, LatencyRow};
 use metad2a_database::{Commit, FileRef, Marker, Store, TableRow, random_id};
-use metad2a_pipeline::imports::{IMPORT_KIND, ImportSummary, Imports, imported_rows};
+use metad2a_pipeline::imports::{Holds, IMPORT_KIND, ImportSummary, Imports, rows_for};
 use metad2a_pipeline::planner::Existing;
 use metad2a_pipeline::study::Study;
 
@@ -75,14 +75,22 @@ pub(crate) struct Named {
     pub(crate) evaluations: u64,
 }
 
+/// Whether the imports that a study names are there and can be learnt from as it says, by their markers alone.
+pub(crate) fn usable(study: &Study, existing: &Existing) -> Result<(), Error> {
+    match rows_for(&study.specification, existing.imports(), &study.extractor) {
+        Ok(_) => Ok(()),
+        Err(problems) => Err(Error { pipeline: study.specification.name.clone(), problems }),
+    }
+}
+
 /// Reads what the study's imports hold, and checks that it can stand beside its own rows: everything that is wrong at
 /// once. A pipeline without imports costs nothing.
 pub(crate) async fn named(store: &Store, study: &Study, existing: &Existing) -> anyhow::Result<Named> {
     let specification = &study.specification;
     let refuse =
         |problems: Vec<String>| anyhow::Error::from(Error { pipeline: specification.name.clone(), problems });
-    let protocols = &specification.imported_protocols;
-    imported_rows(&specification.imports, protocols, existing.imports(), &study.extractor).map_err(refuse)?;
+    usable(study, existing)?;
+    let shared = sharing_features(&specification.imports, existing.imports());
     let mut named = Named::default();
     let (mut evaluations, mut latencies, mut features) = (Vec::new(), Vec::new(), Vec::new());
     let mut datasets = Vec::new();
@@ -92,7 +100,10 @@ pub(crate) async fn named(store: &Store, study: &Study, existing: &Existing) -> 
             marker.with_context(|| format!("the marker of import `{id}` vanished from the store"))?;
         evaluations.push((id, rows::<EvaluationRow>(store, &marker).await?));
         latencies.push((id, rows::<LatencyRow>(store, &marker).await?));
-        features.push((id, rows::<FeatureRow>(store, &marker).await?));
+        // Vectors are large, and read only where they could be of one picture.
+        if shared.contains(id) {
+            features.push((id, rows::<FeatureRow>(store, &marker).await?));
+        }
         datasets.push((id, rows::<DatasetRow>(store, &marker).await?));
         for file in &marker.files {
             let kind = file.kind().unwrap_or_default().to_owned();
@@ -126,6 +137,19 @@ pub(crate) async fn named(store: &Store, study: &Study, existing: &Existing) -> 
 
 fn shape(channels: i64, cells_per_stage: i64, image_size: i64, classes: i64) -> (u64, u64, u64, u64) {
     (channels as u64, cells_per_stage as u64, image_size as u64, classes as u64)
+}
+
+/// Those that hold features of a class source and an extractor of which another one holds features too.
+fn sharing_features<'a>(named: &'a [String], imports: &Imports) -> BTreeSet<&'a String> {
+    let mut holders: BTreeMap<(&str, String), Vec<&String>> = BTreeMap::new();
+    for id in named {
+        if let Some(Holds::Features { class_source_id, extractor, .. }) =
+            imports.get(id).map(|import| &import.holds)
+        {
+            holders.entry((class_source_id, extractor.name())).or_default().push(id);
+        }
+    }
+    holders.into_values().filter(|ids| ids.len() > 1).flatten().collect()
 }
 
 async fn rows<T: TableRow>(store: &Store, marker: &Marker) -> anyhow::Result<Vec<T>> {
@@ -185,6 +209,9 @@ fn merged(
 
 #[cfg(test)]
 mod tests {
+    use metad2a_pipeline::imports::class_source_id;
+    use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
+
     use super::*;
 
     fn dataset(name: &str, id: &str) -> DatasetRow {
@@ -193,6 +220,37 @@ mod tests {
 
     fn evaluation(unit: &str) -> EvaluationRow {
         EvaluationRow { unit_id: unit.to_owned(), ..EvaluationRow::default() }
+    }
+
+    #[test]
+    fn vectors_are_looked_at_only_where_two_imports_could_hold_one_picture() {
+        let features = |class_source: &str, weights: &str| ImportSummary {
+            origin: "a test".to_owned(),
+            files: Vec::new(),
+            declaration: serde_json::Value::Null,
+            holds: Holds::Features {
+                class_source: class_source.to_owned(),
+                class_source_id: class_source_id(class_source),
+                extractor: Extractor {
+                    kind: ExtractorKind::Resnet18,
+                    weights_sha256: weights.to_owned(),
+                    image_size: 32,
+                },
+                classes: 1,
+                rows: 1,
+            },
+        };
+        let imports = [
+            ("alone", features("birds", "w")),
+            ("other-weights", features("fish", "v")),
+            ("first", features("fish", "w")),
+            ("second", features("fish", "w")),
+        ];
+        let imports: Imports = imports.map(|(id, import)| (id.to_owned(), import)).into();
+        let named: Vec<String> = imports.keys().cloned().collect();
+        let shared: Vec<&String> = sharing_features(&named, &imports).into_iter().collect();
+        assert_eq!(shared, ["first", "second"]);
+        assert_eq!(sharing_features(&named[..2], &imports).len(), 0);
     }
 
     #[test]

@@ -174,10 +174,12 @@ fn a_pipeline_that_names_an_import_it_cannot_use_is_told_before_anything_runs() 
         "models:\n",
         &format!("imports: [{rows}, {lost}]\nmodels:\n  imported_protocols: [published@50]\n"),
     );
-    let output = project.run(&["run"]);
-    assert_eq!(output.status.code(), Some(2));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains(&format!("import `{lost}` is not in the store")), "{errors}");
+    for command in [&["plan"][..], &["run"], &["run", "--refresh"]] {
+        let output = project.run(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(&format!("import `{lost}` is not in the store")), "{command:?}: {errors}");
+    }
     project.edit(&format!(", {lost}]"), "]");
     let output = project.run(&["run"]);
     assert_eq!(output.status.code(), Some(2));

@@ -81,7 +81,7 @@ async fn chosen(store: &Store, step: &Step) -> Option<TrainingSet> {
     let FrozenSet::Stored { parts } = serde_json::from_value(record.detail).unwrap() else {
         panic!("the record says where the set lies");
     };
-    let mut set = TrainingSet { datasets: Vec::new(), evaluations: Vec::new() };
+    let mut set = TrainingSet::default();
     for part in &parts {
         let json = store.get_data(&file_of(part)).await.unwrap();
         set.append(serde_json::from_slice(&json).unwrap());

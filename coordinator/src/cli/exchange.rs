@@ -41,6 +41,9 @@ pub enum ImportWhat {
     Features(ImportFeatures),
     /// Latencies by cell, device and batch size: columns `arch` or `arch_index`, `device`, `batch`, `latency_ms`, and
     /// `latency_p95_ms` where it is known.
+    #[command(
+        after_help = "Examples:\n  metad2a import latencies latency.csv --protocol tflite-fp32 --origin \"HELP, MIT\"\n  metad2a import latencies latency_ms.parquet --column pixel3 --device pixel3 --batch-size 1 \\\n    --protocol tflite-fp32 --origin \"HELP, MIT\""
+    )]
     Latencies(ImportLatencies),
     /// Lists the imports of the store, with the ids that `imports` in pipeline.yaml takes.
     List(ImportList),
@@ -180,6 +183,15 @@ pub struct ImportLatencies {
     /// How it was measured (runtime, precision, threads); only rows of one protocol compare.
     #[arg(long, value_name = "NAME")]
     pub protocol: String,
+    /// Device of every row, where the file has no column `device`.
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Pictures in one forward pass of every row, where the file has no column `batch_size`.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch_size: Option<u32>,
+    /// The column of latencies in milliseconds, of a table with one for each device.
+    #[arg(long, value_name = "COLUMN")]
+    pub column: Option<String>,
     /// Height and width of the pictures, in pixels.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub image_size: u32,

@@ -10,10 +10,10 @@ use metad2a_database::tables::{EvaluationRow, LatencyRow};
 use metad2a_database::{Access, Commit, FileRef, Marker, Store, TableRow, sha256_hex};
 use metad2a_exchange::{
     AccuracyUnit, EvaluationsDeclaration, FeaturesDeclaration, LatenciesDeclaration, NetworkShape, Protocol,
-    SourceFile, Split, Stamp, TaskClasses, class_source_id, import_id,
+    SourceFile, Split, Stamp, TaskClasses, import_id,
 };
 use metad2a_pipeline::imports::{
-    Holds, IMPORT_KIND, ImportSummary, ImportedFile, LEAST_ROWS, ProtocolSummary,
+    Holds, IMPORT_KIND, ImportSummary, ImportedFile, LEAST_ROWS, ProtocolSummary, class_source_id,
 };
 use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
 use serde::Serialize;
@@ -120,11 +120,13 @@ async fn features(arguments: ImportFeatures) -> anyhow::Result<Exit> {
 }
 
 async fn latencies(arguments: ImportLatencies) -> anyhow::Result<Exit> {
-    let ImportLatencies { file, protocol, image_size, classes, shape, common } = arguments;
+    let ImportLatencies { file, protocol, device, batch_size, column, image_size, classes, shape, common } =
+        arguments;
     let files = [read(&file)?];
     let origin = common.origin.clone();
+    let shape = network_shape(&shape);
     let declared =
-        LatenciesDeclaration { origin, protocol, shape: network_shape(&shape), image_size, classes };
+        LatenciesDeclaration { origin, protocol, device, batch_size, column, shape, image_size, classes };
     let begun = Begun::new("latencies", &files, &declared)?;
     let imported = metad2a_exchange::latencies(&files[0], &declared, &begun.stamp(), common.max_problems)?;
     let store = store(&common).await?;

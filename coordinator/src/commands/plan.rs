@@ -14,7 +14,7 @@ use super::refresh::{Today, rules};
 use crate::cli::{Format, Plan};
 use crate::published::LastPublished;
 use crate::refresh_record::source_lines;
-use crate::{Exit, ledger, project, sources};
+use crate::{Exit, imports, ledger, project, sources};
 
 #[derive(Debug, Default, Serialize)]
 struct Overview {
@@ -67,6 +67,10 @@ pub(crate) async fn plan(arguments: Plan) -> anyhow::Result<Exit> {
         Some(store) => ledger::read(store).await?,
         None => Existing::default(),
     };
+    match &store {
+        Some(store) => drop(imports::named(store, &study, &existing).await?),
+        None => imports::usable(&study, &existing)?,
+    }
     if sources.is_some() {
         existing.set_published(published);
     }

@@ -30,7 +30,7 @@ use crate::publication::{RunFacts, publish};
 use crate::published::LastPublished;
 use crate::refresh_record::{RefreshOutcome, RefreshRecord, table};
 use crate::run::End;
-use crate::{Exit, ledger, sources};
+use crate::{Exit, imports, ledger, sources};
 
 pub(crate) async fn refresh(arguments: Run) -> anyhow::Result<Exit> {
     let started = Instant::now();
@@ -170,6 +170,7 @@ impl Night<'_> {
 
         let (mut existing, heads) = ledger::read_with_heads(store).await?;
         existing.set_published(last.models.clone());
+        imports::named(store, &study, &existing).await?;
         let before = (existing.count_by_kind().clone(), existing.count_units());
         let mut planner = Planner::new(&study, existing);
         let local = &self.arguments.local;

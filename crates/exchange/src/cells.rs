@@ -18,7 +18,7 @@ impl<'a> CellColumns<'a> {
     pub(crate) fn of(sheet: &'a Sheet, file: &str, problems: &mut Problems) -> Self {
         let columns =
             Self { text: sheet.optional(&TEXT, problems), number: sheet.optional(&NUMBER, problems) };
-        if columns.text.is_none() && columns.number.is_none() {
+        if !sheet.has(&TEXT) && !sheet.has(&NUMBER) {
             problems.of_file(file, sheet.lacks(&["arch", "arch_index"]));
         }
         columns

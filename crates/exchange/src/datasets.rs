@@ -1,12 +1,15 @@
 //! The datasets that imported rows speak of, as rows of `datasets`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use metad2a_database::tables::DatasetRow;
 use metad2a_pipeline::ids::content_id;
-use serde::{Deserialize, Serialize};
+use metad2a_pipeline::imports::class_source_id;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::declaration::{DatasetDefinition, DatasetDefinitions, class_source_id};
+use crate::declaration::{DatasetDefinition, DatasetDefinitions, name_rule};
 use crate::problems::Problems;
 use crate::sheet::SourceFile;
 
@@ -31,9 +34,40 @@ impl TaskClasses {
 
 /// Reads the definitions of `--datasets`: a JSON object of name → definition.
 pub(crate) fn read_definitions(file: &SourceFile, problems: &mut Problems) -> Option<DatasetDefinitions> {
-    let read = serde_json::from_slice(&file.bytes);
-    read.map_err(|error| problems.of_file(&file.name, format!("is no map of dataset definitions: {error}")))
+    let read = serde_json::from_slice::<Definitions>(&file.bytes);
+    read.map(|definitions| definitions.0)
+        .map_err(|error| problems.of_file(&file.name, format!("is no map of dataset definitions: {error}")))
         .ok()
+}
+
+/// Definitions by name, each name once: JSON parsers pass over all but the last of two.
+struct Definitions(DatasetDefinitions);
+
+impl<'de> Deserialize<'de> for Definitions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachOnce;
+
+        impl<'de> Visitor<'de> for EachOnce {
+            type Value = Definitions;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object: name of every dataset → its definition")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Definitions, M::Error> {
+                let mut definitions = DatasetDefinitions::new();
+                while let Some((name, definition)) = map.next_entry::<String, DatasetDefinition>()? {
+                    if definitions.contains_key(&name) {
+                        return Err(Error::custom(format!("dataset `{name}` is defined twice")));
+                    }
+                    definitions.insert(name, definition);
+                }
+                Ok(Definitions(definitions))
+            }
+        }
+
+        deserializer.deserialize_map(EachOnce)
+    }
 }
 
 /// Reads the definitions of `--task-classes`: a JSON list of lists of labels, one a task, in the order of their numbers.
@@ -68,6 +102,14 @@ pub(crate) fn dataset_row(
     definition: &DatasetDefinition,
     provenance: String,
 ) -> Result<DatasetRow, String> {
+    if name.trim() != name || name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        return Err(format!(
+            "dataset `{name}` must have a name of 1 to 100 characters without spaces around it"
+        ));
+    }
+    if let Some(source) = &definition.class_source {
+        name_rule(source).map_err(|rule| format!("dataset `{name}`: `class_source` {rule}"))?;
+    }
     let labels = match (&definition.class_labels, definition.classes) {
         (Some(labels), None) => labels.clone(),
         (Some(labels), Some(classes)) if labels.len() == classes as usize => labels.clone(),
@@ -150,6 +192,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dataset_that_is_defined_twice_is_refused() {
+        let text = r#"{"a": {"classes": 3, "image_size": 32}, "a": {"classes": 2, "image_size": 32}}"#;
+        let file = SourceFile { name: "datasets.json".to_owned(), bytes: text.as_bytes().into() };
+        let mut problems = Problems::new(5);
+        assert!(read_definitions(&file, &mut problems).is_none());
+        let error = problems.into_error().to_string();
+        assert!(error.contains("dataset `a` is defined twice"), "{error}");
+    }
+
+    #[test]
     fn a_definition_that_cannot_be_is_refused_with_its_rule() {
         for (json, part) in [
             (r#"{"image_size": 32}"#, "needs `classes` or `class_labels`"),
@@ -158,6 +210,7 @@ mod tests {
             (r#"{"class_labels": [1, 2], "classes": 3, "image_size": 32}"#, "`classes` says 3"),
             (r#"{"classes": 2, "class_names": ["a"], "image_size": 32}"#, "1 `class_names` for 2 classes"),
             (r#"{"classes": 2, "image_size": 0}"#, "must be 1 to 4096"),
+            (r#"{"classes": 2, "image_size": 8, "class_source": "A b"}"#, "`class_source` must be 1 to 60"),
             (r#"{"classes": 4000000000, "image_size": 32}"#, "1000000 are the most"),
         ] {
             let error = dataset_row("x", &definition(json), String::new()).unwrap_err();

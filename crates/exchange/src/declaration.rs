@@ -120,17 +120,25 @@ impl Protocol {
     }
 
     pub fn validate(&self) -> Result<(), Error> {
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            let rule = format!("must be a finite number above 0, got `{}`", self.learning_rate);
+            return Err(Error::Declaration { flag: "--learning-rate", rule });
+        }
         check_name("--protocol", &self.name)
     }
 }
 
 /// A name that tables, ids and `pipeline.yaml` can hold.
 pub(crate) fn check_name(flag: &'static str, name: &str) -> Result<(), Error> {
+    name_rule(name).map_err(|rule| Error::Declaration { flag, rule })
+}
+
+/// The rule that such a name breaks.
+pub(crate) fn name_rule(name: &str) -> Result<(), String> {
     let allowed =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_.".contains(letter);
     if name.is_empty() || name.len() > 60 || !name.chars().all(allowed) {
-        let rule = format!("must be 1 to 60 lower-case letters, digits and `-_.`, got `{name}`");
-        return Err(Error::Declaration { flag, rule });
+        return Err(format!("must be 1 to 60 lower-case letters, digits and `-_.`, got `{name}`"));
     }
     Ok(())
 }
@@ -142,11 +150,6 @@ pub(crate) fn check_origin(origin: &str) -> Result<(), Error> {
         return Err(Error::Declaration { flag: "--origin", rule });
     }
     Ok(())
-}
-
-/// The id that features and datasets of a class source share: classes of one name are the same classes.
-pub fn class_source_id(name: &str) -> String {
-    content_id("class-source", 1, &name)
 }
 
 /// A dataset that rows speak of, as the file of `--datasets` defines it.

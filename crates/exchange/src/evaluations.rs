@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cells::CellColumns;
 use crate::datasets::{TaskClasses, dataset_row, read_definitions, read_task_classes, task_definition};
-use crate::declaration::{AccuracyUnit, Protocol, RowRange, Split, check_origin};
+use crate::declaration::{AccuracyUnit, Protocol, RowRange, Split, check_name, check_origin};
 use crate::problems::{Error, Problems};
 use crate::sheet::{Column, Sheet, SourceFile};
 
@@ -72,6 +72,9 @@ pub fn evaluations(
 ) -> Result<ImportedEvaluations, Error> {
     declared.protocol.validate()?;
     check_origin(&declared.origin)?;
+    if let Some(tasks) = &declared.tasks {
+        check_name("--class-source", &tasks.class_source)?;
+    }
     let mut problems = Problems::new(max_problems);
     let datasets = Datasets::read(definitions, declared, &mut problems);
     let sheet = Sheet::read(file, &mut problems);
@@ -159,21 +162,10 @@ impl<'a> Columns<'a> {
         let accuracy = sheet.required(&ACCURACY, problems);
         let epochs = sheet.optional(&EPOCHS, problems);
         // In rows of MetaD2A tasks `split` tells the authors' training and validation tasks, not pictures.
-        let split = if declared.tasks.is_some() { None } else { sheet.optional(&SPLIT, problems) };
-        let either_or = [
-            ("epochs", epochs.is_some(), declared.epochs.is_some()),
-            ("split", split.is_some(), declared.split.is_some()),
-        ];
-        for (name, in_file, is_declared) in either_or {
-            if in_file && is_declared {
-                problems.of_file(
-                    &file.name,
-                    format!("has a column `{name}`, and `--{name}` says it too; leave out the flag"),
-                );
-            } else if !in_file && !is_declared {
-                problems.of_file(&file.name, format!("tells no `{name}`; say it with `--{name}`"));
-            }
-        }
+        let splits: &[&str] = if declared.tasks.is_some() { &[] } else { &SPLIT };
+        let split = sheet.optional(splits, problems);
+        sheet.either_or(&EPOCHS, "--epochs", declared.epochs.is_some(), problems);
+        sheet.either_or(splits, "--split", declared.split.is_some(), problems);
         let seed = sheet.optional(&SEED, problems);
         Some(Self { cells, dataset: dataset?, accuracy: accuracy?, epochs, split, seed })
     }
@@ -218,7 +210,7 @@ fn trainings(
     let mut highest: f64 = 0.0;
     let mut rows = 0;
     let wanted = |row: &usize| declared.rows.is_none_or(|range| range.holds(*row));
-    for row in (0..sheet.rows()).filter(wanted) {
+    for row in sheet.whole_rows().filter(wanted) {
         rows += 1;
         // All of them first: one row may have several problems.
         let cell = columns.cells.cell(row, problems);

@@ -9,10 +9,11 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field};
 use metad2a_database::sha256_hex;
 use metad2a_database::tables::FeatureRow;
+use metad2a_pipeline::imports::class_source_id;
 use metad2a_pipeline::tasks::Extractor;
 use serde::{Deserialize, Serialize};
 
-use crate::declaration::{check_name, check_origin, class_source_id};
+use crate::declaration::{check_name, check_origin};
 use crate::problems::{Error, Problem, Problems};
 use crate::sheet::{SourceFile, parquet_batches};
 

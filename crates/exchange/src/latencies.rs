@@ -25,6 +25,12 @@ pub struct LatenciesDeclaration {
     pub origin: String,
     /// How it was measured: runtime, precision, threads.
     pub protocol: String,
+    /// Of every row, where the file has no column `device`.
+    pub device: Option<String>,
+    /// Pictures in one forward pass of every row, where the file has no column `batch_size`.
+    pub batch_size: Option<u32>,
+    /// The column that is read, of a table with one for each device; one of the known names where absent.
+    pub column: Option<String>,
     pub shape: NetworkShape,
     /// Height and width of the pictures, in pixels.
     pub image_size: u32,
@@ -49,6 +55,9 @@ pub fn latencies(
 ) -> Result<ImportedLatencies, Error> {
     check_origin(&declared.origin)?;
     check_name("--protocol", &declared.protocol)?;
+    if let Some(rule) = declared.device.as_deref().and_then(|name| device_rule(name).err()) {
+        return Err(Error::Declaration { flag: "--device", rule: rule.to_owned() });
+    }
     let mut problems = Problems::new(max_problems);
     let mut imported = ImportedLatencies { latencies: Vec::new(), ignored: Vec::new() };
     if let Some(sheet) = Sheet::read(file, &mut problems) {
@@ -66,15 +75,21 @@ fn read(
     problems: &mut Problems,
 ) {
     let cells = CellColumns::of(sheet, &file.name, problems);
-    let device = sheet.required(&DEVICE, problems);
-    let batch = sheet.required(&BATCH, problems);
-    let median = sheet.required(&MEDIAN, problems);
-    let p95 = sheet.optional(&P95, problems);
-    let (Some(device), Some(batch), Some(median)) = (device, batch, median) else { return };
+    let device = sheet.optional(&DEVICE, problems);
+    let batch = sheet.optional(&BATCH, problems);
+    let median = match &declared.column {
+        Some(name) => sheet.required(&[name], problems),
+        None => sheet.required(&MEDIAN, problems),
+    };
+    // Beside a column of one device, it could be another device's.
+    let p95 = if declared.column.is_some() { None } else { sheet.optional(&P95, problems) };
+    sheet.either_or(&DEVICE, "--device", declared.device.is_some(), problems);
+    sheet.either_or(&BATCH, "--batch-size", declared.batch_size.is_some(), problems);
+    let Some(median) = median else { return };
     let read: Vec<&str> = cells
         .names()
         .chain(
-            [Some(&device), Some(&batch), Some(&median), p95.as_ref()]
+            [device.as_ref(), batch.as_ref(), Some(&median), p95.as_ref()]
                 .into_iter()
                 .flatten()
                 .map(Column::name),
@@ -82,10 +97,16 @@ fn read(
         .collect();
     imported.ignored = sheet.names().iter().filter(|name| !read.contains(&name.as_str())).cloned().collect();
     let mut first_row: BTreeMap<(String, i64, u16), usize> = BTreeMap::new();
-    for row in 0..sheet.rows() {
+    for row in sheet.whole_rows() {
         let cell = cells.cell(row, problems);
-        let name = device_name(&device, row, problems);
-        let pictures = batch.integer(row, 1, MOST_PICTURES, problems);
+        let name = match &device {
+            Some(column) => device_name(column, row, problems),
+            None => declared.device.as_deref(),
+        };
+        let pictures = match &batch {
+            Some(column) => column.integer(row, 1, MOST_PICTURES, problems),
+            None => declared.batch_size.map(i64::from),
+        };
         let milliseconds = milliseconds(&median, row, problems);
         let slow = match &p95 {
             Some(column) if !column.is_null(row) => match self::milliseconds(column, row, problems) {
@@ -130,11 +151,15 @@ fn read(
 
 fn device_name<'a>(column: &'a Column<'_>, row: usize, problems: &mut Problems) -> Option<&'a str> {
     let name = column.text(row, problems)?;
-    if name.trim() == name && name.len() <= 100 {
-        return Some(name);
+    device_rule(name).map_err(|rule| column.problem(row, rule, problems)).ok()?;
+    Some(name)
+}
+
+fn device_rule(name: &str) -> Result<(), &'static str> {
+    if name.trim() == name && (1..=100).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return Ok(());
     }
-    column.problem(row, "must have no spaces around it and at most 100 characters", problems);
-    None
+    Err("must have 1 to 100 characters and no spaces around it")
 }
 
 fn milliseconds(column: &Column<'_>, row: usize, problems: &mut Problems) -> Option<f64> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::ArrowError;
 use metad2a_database::tables::{DatasetRow, EvaluationRow};
 use metad2a_search_space::{ArchIndex, CELL_COUNT, Cell};
 use parquet::arrow::ArrowWriter;
@@ -17,14 +18,16 @@ use parquet::file::properties::WriterProperties;
 use crate::declaration::Split;
 use crate::problems::Error;
 
-/// More columns are of no use to anybody, and of 125 kB each in memory.
+/// More columns are of no use to anybody.
 const MOST_COLUMNS: usize = 4_000;
+/// Bounds the memory of the Arrow form while encoding: thousands of columns are nearly empty.
+const ROWS_PER_BATCH: usize = 1_024;
 
-/// A table of all cells.
+/// A table of all cells. Most columns know few of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellTable {
-    /// By name; one value a cell, by its number.
-    pub columns: BTreeMap<String, Vec<Option<f64>>>,
+    /// By name; what is known, by the cell's number.
+    pub columns: BTreeMap<String, BTreeMap<u16, f64>>,
 }
 
 /// Gathers the figures of the named datasets, of all where none is named.
@@ -45,7 +48,7 @@ pub fn cell_table(
         .map(|row| (row.dataset_id.as_str(), row.name.as_str()))
         .collect();
     let members = members();
-    let mut sums: BTreeMap<String, Vec<(f64, u32)>> = BTreeMap::new();
+    let mut sums: BTreeMap<String, BTreeMap<u16, (f64, u32)>> = BTreeMap::new();
     for row in evaluations {
         let Some(dataset) = names.get(row.dataset_id.as_str()) else { continue };
         let cell = row
@@ -66,15 +69,15 @@ pub fn cell_table(
                 );
                 return Err(Error::Declaration { flag: "--dataset", rule });
             }
-            let column = sums.entry(name).or_insert_with(|| vec![(0.0, 0); CELL_COUNT]);
+            let column = sums.entry(name).or_default();
             for index in shown {
-                let (sum, count) = &mut column[usize::from(*index)];
+                let (sum, count) = column.entry(index.get()).or_default();
                 *sum += accuracy;
                 *count += 1;
             }
         }
     }
-    let mean = |(sum, count): (f64, u32)| (count > 0).then(|| sum / f64::from(count));
+    let mean = |(index, (sum, count)): (u16, (f64, u32))| (index, sum / f64::from(count));
     let columns = sums.into_iter().map(|(name, sums)| (name, sums.into_iter().map(mean).collect())).collect();
     Ok(CellTable { columns })
 }
@@ -115,11 +118,10 @@ impl CellTable {
         let heading = ["arch_index", "arch"].into_iter().chain(self.columns.keys().map(String::as_str));
         writer.write_record(heading).map_err(|error| failed(&error))?;
         for index in ArchIndex::all() {
-            let place = usize::from(index);
             let figures = self
                 .columns
                 .values()
-                .map(|column| column[place].map_or_else(String::new, |it| it.to_string()));
+                .map(|column| column.get(&index.get()).map_or_else(String::new, ToString::to_string));
             let record = [index.to_string(), index.cell().to_string()].into_iter().chain(figures);
             writer.write_record(record).map_err(|error| failed(&error))?;
         }
@@ -131,21 +133,31 @@ impl CellTable {
         let failed = |error: &dyn std::fmt::Display| {
             Error::Export(format!("the table cannot be written as Parquet: {error}"))
         };
-        let indices = Int64Array::from_iter_values(ArchIndex::all().map(i64::from));
-        let cells = StringArray::from_iter_values(ArchIndex::all().map(|index| index.cell().to_string()));
-        let mut columns: Vec<(&str, ArrayRef, bool)> =
-            vec![("arch_index", Arc::new(indices), false), ("arch", Arc::new(cells), false)];
-        for (name, values) in &self.columns {
-            columns.push((name, Arc::new(Float64Array::from_iter(values.iter().copied())), true));
-        }
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| failed(&error))?;
         let level = ZstdLevel::try_new(3).map_err(|error| failed(&error))?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
         let mut file = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties))
-            .map_err(|error| failed(&error))?;
-        writer.write(&batch).map_err(|error| failed(&error))?;
+        let schema = self.batch(&[]).map_err(|error| failed(&error))?.schema();
+        let mut writer =
+            ArrowWriter::try_new(&mut file, schema, Some(properties)).map_err(|error| failed(&error))?;
+        let indices: Vec<ArchIndex> = ArchIndex::all().collect();
+        for some in indices.chunks(ROWS_PER_BATCH) {
+            let batch = self.batch(some).map_err(|error| failed(&error))?;
+            writer.write(&batch).map_err(|error| failed(&error))?;
+        }
         writer.close().map_err(|error| failed(&error))?;
         Ok(file)
+    }
+
+    /// The rows of these cells.
+    fn batch(&self, indices: &[ArchIndex]) -> Result<RecordBatch, ArrowError> {
+        let numbers = Int64Array::from_iter_values(indices.iter().map(|index| i64::from(*index)));
+        let cells = StringArray::from_iter_values(indices.iter().map(|index| index.cell().to_string()));
+        let mut columns: Vec<(&str, ArrayRef, bool)> =
+            vec![("arch_index", Arc::new(numbers), false), ("arch", Arc::new(cells), false)];
+        for (name, known) in &self.columns {
+            let values = indices.iter().map(|index| known.get(&index.get()).copied());
+            columns.push((name, Arc::new(Float64Array::from_iter(values)), true));
+        }
+        RecordBatch::try_from_iter_with_nullable(columns)
     }
 }

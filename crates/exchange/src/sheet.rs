@@ -1,7 +1,7 @@
 //! A CSV or Parquet file as columns of values, with a place for every complaint.
 //!
 //! Nothing is forgiven: no trimmed numbers, no guessed types, no short rows. A column may go by one of a few names, so
-//! that published tables need no renaming; two of them at once are refused.
+//! that published tables need no renaming; two of them at once are refused. A column that nobody reads may hold anything.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,11 @@ pub(crate) enum Value {
 pub(crate) struct Sheet {
     file: String,
     names: Vec<String>,
-    columns: Vec<Vec<Value>>,
+    /// What a column holds instead, where it holds neither texts nor numbers.
+    columns: Vec<Result<Vec<Value>, String>>,
     rows: usize,
+    /// Rows with too few or too many fields: nobody knows which value is whose.
+    broken: BTreeSet<usize>,
 }
 
 /// A column of a sheet, by whichever of its names the file uses.
@@ -71,11 +74,21 @@ impl Sheet {
         self.rows
     }
 
+    /// The rows, from 0, whose values can be told apart; of all others it was said that they cannot.
+    pub(crate) fn whole_rows(&self) -> impl Iterator<Item = usize> {
+        (0..self.rows).filter(|row| !self.broken.contains(row))
+    }
+
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The column of one of these names, if there is one.
+    /// Whether the file has a column of one of these names, readable or not.
+    pub(crate) fn has(&self, names: &[&str]) -> bool {
+        self.names.iter().any(|name| names.contains(&name.as_str()))
+    }
+
+    /// The column of one of these names, if there is one that can be read.
     pub(crate) fn optional(&self, names: &[&str], problems: &mut Problems) -> Option<Column<'_>> {
         let found: Vec<usize> =
             (0..self.names.len()).filter(|place| names.contains(&self.names[*place].as_str())).collect();
@@ -89,16 +102,42 @@ impl Sheet {
             problems.of_file(&self.file, rule);
         }
         let place = *found.first()?;
-        Some(Column { file: &self.file, name: &self.names[place], values: &self.columns[place] })
+        let name = &self.names[place];
+        match &self.columns[place] {
+            Ok(values) => Some(Column { file: &self.file, name, values }),
+            Err(found) => {
+                let rule = format!("column `{name}` must hold texts or numbers, holds {found}");
+                problems.of_file(&self.file, rule);
+                None
+            }
+        }
     }
 
     /// The column of one of these names, which must be there.
     pub(crate) fn required(&self, names: &[&str], problems: &mut Problems) -> Option<Column<'_>> {
         let column = self.optional(names, problems);
-        if column.is_none() {
+        if !self.has(names) {
             problems.of_file(&self.file, self.lacks(names));
         }
         column
+    }
+
+    /// What a column of one of these names tells, or else the flag: exactly one of them must.
+    pub(crate) fn either_or(&self, names: &[&str], flag: &str, is_declared: bool, problems: &mut Problems) {
+        match (self.names.iter().find(|name| names.contains(&name.as_str())), is_declared) {
+            (Some(name), true) => {
+                let rule = format!("has a column `{name}`, and `{flag}` says it too; leave out the flag");
+                problems.of_file(&self.file, rule);
+            }
+            (None, false) => {
+                let rule = match names {
+                    [] => format!("says nothing of `{flag}`; say it with the flag"),
+                    _ => format!("has no column `{}`; say it with `{flag}`", names.join("` or `")),
+                };
+                problems.of_file(&self.file, rule);
+            }
+            (Some(_), false) | (None, true) => {}
+        }
     }
 
     /// The sentence for a column that is not there.
@@ -196,11 +235,13 @@ fn read_csv(file: &SourceFile, problems: &mut Problems) -> Result<Sheet, String>
     }
     let mut columns: Vec<Vec<Value>> = names.iter().map(|_| Vec::new()).collect();
     let mut rows = 0;
+    let mut broken = BTreeSet::new();
     for record in reader.records() {
         let record = record.map_err(unreadable)?;
         if record.len() != names.len() {
             let rule = format!("has {} fields, the heading has {}", record.len(), names.len());
             problems.of_row(&file.name, rows, rule);
+            broken.insert(rows);
         }
         for (place, column) in columns.iter_mut().enumerate() {
             column.push(match record.get(place) {
@@ -210,7 +251,8 @@ fn read_csv(file: &SourceFile, problems: &mut Problems) -> Result<Sheet, String>
         }
         rows += 1;
     }
-    Ok(Sheet { file: file.name.clone(), names, columns, rows })
+    let columns = columns.into_iter().map(Ok).collect();
+    Ok(Sheet { file: file.name.clone(), names, columns, rows, broken })
 }
 
 /// The batches of a Parquet file.
@@ -231,18 +273,13 @@ fn read_parquet(file: &SourceFile) -> Result<Sheet, String> {
     let batches = parquet_batches(file.bytes.clone())?;
     let schema = batches[0].schema();
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let mut columns = Vec::with_capacity(names.len());
-    for (place, field) in schema.fields().iter().enumerate() {
-        let mut column = Vec::new();
-        for batch in &batches {
-            column.extend(values(batch.column(place).as_ref()).map_err(|found| {
-                format!("column `{}` must hold texts or numbers, holds {found}", field.name())
-            })?);
-        }
-        columns.push(column);
-    }
+    let column = |place: usize| {
+        let parts = batches.iter().map(|batch| values(batch.column(place).as_ref()));
+        Ok(parts.collect::<Result<Vec<_>, String>>()?.concat())
+    };
+    let columns = (0..names.len()).map(column).collect();
     let rows = batches.iter().map(RecordBatch::num_rows).sum();
-    Ok(Sheet { file: file.name.clone(), names, columns, rows })
+    Ok(Sheet { file: file.name.clone(), names, columns, rows, broken: BTreeSet::new() })
 }
 
 /// The values of an Arrow array of texts or numbers. The error is what it holds instead.

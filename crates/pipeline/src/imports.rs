@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::content_id;
+use crate::specification::Specification;
 use crate::tasks::Extractor;
 use crate::training_set::ImportedRows;
 
@@ -73,15 +75,45 @@ pub struct ProtocolSummary {
 /// The imports of a store, by id.
 pub type Imports = BTreeMap<String, ImportSummary>;
 
-/// What models learn from beside the pipeline's own rows, or everything that is wrong with the choice.
-///
-/// `named` are the ids in `imports`, `protocols` the names in `models.imported_protocols`.
-pub fn imported_rows(
-    named: &[String],
-    protocols: &[String],
+/// The id that features and datasets of a class source share: classes of one name are the same classes.
+pub fn class_source_id(name: &str) -> String {
+    content_id("class-source", 1, &name)
+}
+
+/// What a pipeline says about imports.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// Ids in `imports`.
+    pub imports: &'a [String],
+    /// Names in `models.imported_protocols`.
+    pub protocols: &'a [String],
+    /// The pipeline's own sources. Nothing else may teach about their classes: some of them are held out.
+    pub sources: &'a [&'a str],
+}
+
+/// As [`imported_rows`], of what a specification says.
+pub fn rows_for(
+    specification: &Specification,
     imports: &Imports,
     extractor: &Extractor,
 ) -> Result<Vec<ImportedRows>, Vec<String>> {
+    let sources: Vec<&str> = specification.sources.keys().map(String::as_str).collect();
+    let choice = Choice {
+        imports: &specification.imports,
+        protocols: &specification.imported_protocols,
+        sources: &sources,
+    };
+    imported_rows(choice, imports, extractor)
+}
+
+/// What models learn from beside the pipeline's own rows, or everything that is wrong with the choice.
+pub fn imported_rows(
+    choice: Choice<'_>,
+    imports: &Imports,
+    extractor: &Extractor,
+) -> Result<Vec<ImportedRows>, Vec<String>> {
+    let Choice { imports: named, protocols, sources } = choice;
+    let own: BTreeMap<String, &str> = sources.iter().map(|name| (class_source_id(name), *name)).collect();
     let mut problems = Vec::new();
     for id in named.iter().filter(|id| !imports.contains_key(*id)) {
         problems.push(format!(
@@ -92,7 +124,7 @@ pub fn imported_rows(
         named.iter().filter_map(|id| imports.get(id).map(|import| (id, import))).collect();
     let mut chosen = Vec::new();
     for protocol in protocols.iter().collect::<BTreeSet<_>>() {
-        match rows_of(protocol, &listed, extractor) {
+        match rows_of(protocol, &listed, &own, extractor) {
             Ok(rows) => chosen.push(rows),
             // With an import that is missing the reason would mislead.
             Err(problem) if problems.is_empty() => problems.push(problem),
@@ -105,6 +137,7 @@ pub fn imported_rows(
 fn rows_of(
     protocol: &str,
     listed: &BTreeMap<&String, &ImportSummary>,
+    own: &BTreeMap<String, &str>,
     extractor: &Extractor,
 ) -> Result<ImportedRows, String> {
     let mut evaluations = Vec::new();
@@ -131,6 +164,15 @@ fn rows_of(
         return Err(format!(
             "protocol `{protocol}` has no dataset with validation accuracies of {LEAST_ROWS} or more trainings; models \
              learn from nothing else, so leave it out of `models.imported_protocols`"
+        ));
+    }
+    let shared: Vec<String> =
+        sources.iter().filter_map(|id| own.get(*id)).map(|name| format!("`{name}`")).collect();
+    if !shared.is_empty() {
+        return Err(format!(
+            "protocol `{protocol}` has figures on classes of {}, which this pipeline holds out itself, so models must not \
+             learn from them; leave it out of `models.imported_protocols`",
+            shared.join(", ")
         ));
     }
     let mut features = Vec::new();
@@ -172,15 +214,15 @@ mod tests {
     }
 
     fn evaluations(protocol: &str, teaching_datasets: u64) -> ImportSummary {
-        let class_sources = BTreeSet::from(["source".to_owned()]);
+        let class_sources = BTreeSet::from([class_source_id("theirs")]);
         let summary = ProtocolSummary { rows: 9, datasets: 3, teaching_datasets, class_sources };
         import(Holds::Evaluations { protocols: BTreeMap::from([(protocol.to_owned(), summary)]) })
     }
 
     fn features(weights: &str) -> ImportSummary {
         import(Holds::Features {
-            class_source: "name".to_owned(),
-            class_source_id: "source".to_owned(),
+            class_source: "theirs".to_owned(),
+            class_source_id: class_source_id("theirs"),
             extractor: extractor(weights),
             classes: 3,
             rows: 60,
@@ -198,8 +240,25 @@ mod tests {
     }
 
     fn choose(named: &[&str], protocols: &[&str]) -> Result<Vec<ImportedRows>, Vec<String>> {
+        choose_beside(&["ours"], named, protocols)
+    }
+
+    fn choose_beside(
+        sources: &[&str],
+        named: &[&str],
+        protocols: &[&str],
+    ) -> Result<Vec<ImportedRows>, Vec<String>> {
         let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        imported_rows(&texts(named), &texts(protocols), &store(), &extractor("w"))
+        let choice = Choice { imports: &texts(named), protocols: &texts(protocols), sources };
+        imported_rows(choice, &store(), &extractor("w"))
+    }
+
+    #[test]
+    fn classes_of_the_pipelines_own_sources_teach_nothing_from_elsewhere() {
+        let problems = choose_beside(&["ours", "theirs"], &["rows-a", "ours"], &["a@50"]).unwrap_err();
+        insta::assert_snapshot!(problems.join("\n"), @"protocol `a@50` has figures on classes of `theirs`, which this pipeline holds out itself, so models must not learn from them; leave it out of `models.imported_protocols`");
+        // To publish them is no harm.
+        assert_eq!(choose_beside(&["theirs"], &["rows-a", "ours"], &[]).unwrap(), []);
     }
 
     #[test]

@@ -199,14 +199,15 @@ mod tests {
 
     #[test]
     fn a_chosen_set_reads_as_the_training_set_of_its_id() {
-        let chosen = chosen(&[2, 3], 2);
-        let set = read(&chosen);
-        for chosen in [&chosen, &ChosenSet { imported: Vec::new(), ..chosen.clone() }] {
-            let set = read(chosen);
-            assert_eq!(serde_json::to_string(&set).unwrap(), serde_json::to_string(chosen).unwrap());
+        let with_imports = chosen(&[2, 3], 2);
+        let own = ChosenSet { imported: Vec::new(), ..with_imports.clone() };
+        assert_ne!(own.id(), with_imports.id());
+        for chosen in [with_imports, own] {
+            let set = read(&chosen);
+            assert_eq!(serde_json::to_string(&set).unwrap(), serde_json::to_string(&chosen).unwrap());
             assert_eq!(set.id(), chosen.id());
+            assert_eq!(set.datasets[0].units[0], chosen.datasets[0].units[0].to_string());
         }
-        assert_eq!(set.datasets[0].units[0], chosen.datasets[0].units[0].to_string());
     }
 
     proptest! {

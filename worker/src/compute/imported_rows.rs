@@ -29,7 +29,17 @@ impl Engine {
         let rows = self.files_of(IMPORT_KIND, imported.evaluations.iter(), "evaluations")?;
         let datasets: Vec<DatasetRow> = self.runtime.block_on(self.store.read_files(&datasets))?;
         let rows: Vec<EvaluationRow> = self.runtime.block_on(self.store.read_files(&rows))?;
-        Ok(teach(&imported.protocol, &datasets, &rows, &features, label, train))
+        let before = (train.datasets.len(), train.rows.len());
+        let taught = teach(&imported.protocol, &datasets, &rows, &features, label, train);
+        tracing::info!(
+            protocol = imported.protocol,
+            datasets = train.datasets.len() - before.0,
+            rows = train.rows.len() - before.1,
+            of_datasets = datasets.len(),
+            of_rows = rows.len(),
+            "imported rows that teach: where two trainings have a validation accuracy and all classes features"
+        );
+        Ok(taught)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use metad2a_exchange::{
     AccuracyUnit, Error, EvaluationsDeclaration, ImportedEvaluations, Protocol, RowRange, Split, TaskClasses,
     evaluations,
@@ -120,8 +120,8 @@ fn what_the_file_does_not_tell_must_be_declared_and_not_twice() {
         .unwrap_err();
     insta::assert_snapshot!(error, @"
     nothing was imported: 2 problems to mend
-      `rows.csv`: tells no `epochs`; say it with `--epochs`
-      `rows.csv`: tells no `split`; say it with `--split`
+      `rows.csv`: has no column `epochs`; say it with `--epochs`
+      `rows.csv`: has no column `split`; say it with `--split`
     ");
     let twice = EvaluationsDeclaration {
         epochs: Some(200),
@@ -182,23 +182,22 @@ fn tasks_name_their_classes_and_the_authors_split_of_tasks_is_no_split_of_pictur
 }
 
 #[test]
-fn a_parquet_file_reads_like_a_csv_file() {
+fn a_parquet_file_reads_like_a_csv_file_whatever_else_it_holds() {
     let columns: Vec<(&str, ArrayRef)> = vec![
+        ("is_best", Arc::new(BooleanArray::from(vec![true, false]))),
         ("arch_index", Arc::new(Int32Array::from(vec![5, 6]))),
         ("dataset", Arc::new(StringArray::from(vec!["cifar100", "cifar100"]))),
         ("accuracy", Arc::new(Float32Array::from(vec![0.5, 0.75]))),
         ("epochs", Arc::new(Int32Array::from(vec![200, 200]))),
         ("split", Arc::new(StringArray::from(vec!["valid", "valid"]))),
     ];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
     let declared = declared(AccuracyUnit::Fraction);
-    let parquet =
+    let import_parquet = |columns: Vec<(&str, ArrayRef)>| {
+        let bytes = parquet(columns);
         evaluations(&file("rows.parquet", bytes), &text("datasets.json", DATASETS), &declared, &stamp(), 20)
-            .unwrap();
+    };
+    let parquet = import_parquet(columns.clone()).unwrap();
+    assert_eq!(parquet.ignored, ["is_best"]);
     let rows =
         "arch_index,dataset,accuracy,epochs,split\n5,cifar100,0.5,200,valid\n6,cifar100,0.75,200,valid\n";
     let csv = import(rows, &declared).unwrap();
@@ -206,6 +205,22 @@ fn a_parquet_file_reads_like_a_csv_file() {
         imported.evaluations.iter().map(|row| (row.unit_id.clone(), row.valid_accuracy)).collect::<Vec<_>>()
     };
     assert_eq!(figures(&parquet), figures(&csv));
+
+    let mut wrong = columns;
+    wrong[1].1 = wrong[0].1.clone();
+    insta::assert_snapshot!(import_parquet(wrong).unwrap_err(), @"
+    nothing was imported: 1 problem to mend
+      `rows.parquet`: column `arch_index` must hold texts or numbers, holds Boolean
+    ");
+}
+
+fn parquet(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
 }
 
 proptest! {

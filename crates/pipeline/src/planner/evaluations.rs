@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::board::Look;
 use super::{Existing, Planner};
 use crate::ids::Id;
-use crate::imports::imported_rows;
+use crate::imports;
 use crate::study::Bundle;
 use crate::tasks::{Task, Unit};
 use crate::training_set::{ChosenDataset, ChosenSet, Group};
@@ -85,14 +85,9 @@ impl Sorted {
 impl Planner<'_> {
     /// The rows and features that exist, or why no model can learn from them.
     pub(super) fn choose_training_set(&self) -> Result<ChosenSet, String> {
-        let specification = &self.study.specification;
-        let imported = imported_rows(
-            &specification.imports,
-            &specification.imported_protocols,
-            self.existing.imports(),
-            &self.study.extractor,
-        )
-        .map_err(|problems| problems.join("; "))?;
+        let (study, known) = (self.study, self.existing.imports());
+        let imported = imports::rows_for(&study.specification, known, &study.extractor)
+            .map_err(|problems| problems.join("; "))?;
         let mut set = ChosenSet { imported, ..ChosenSet::default() };
         let mut bundles: HashMap<&str, Vec<u32>> = HashMap::new();
         for (place, bundle) in (0..).zip(self.study.bundles()) {

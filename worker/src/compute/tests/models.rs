@@ -110,8 +110,12 @@ pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -
     let set = store_inputs(engine, accuracy);
     let (first, second) = set.datasets.split_at(3);
     let parts = [
-        TrainingSet { datasets: first.to_vec(), evaluations: Vec::new() },
-        TrainingSet { datasets: second.to_vec(), evaluations: set.evaluations.clone() },
+        TrainingSet { datasets: first.to_vec(), ..TrainingSet::default() },
+        TrainingSet {
+            datasets: second.to_vec(),
+            evaluations: set.evaluations.clone(),
+            ..TrainingSet::default()
+        },
     ];
     let parts = parts.map(|part| {
         let json = serde_json::to_vec(&part).unwrap().into();

@@ -40,11 +40,12 @@ fn a_named_protocol_of_an_import_joins_the_training_set_and_another_listing_chan
             rows: 60,
         }),
     );
-    let frozen = world.plan().freeze;
-    let set: TrainingSet = serde_json::from_value(frozen[0].detail.clone()).unwrap();
+    let plan = world.plan();
+    let chosen = plan.training_set.expect("the imports are there now");
+    let set: TrainingSet = serde_json::from_slice(&serde_json::to_vec(&chosen).unwrap()).unwrap();
     let [imported] = set.imported.as_slice() else { panic!("{:?}", set.imported) };
     assert_eq!((&imported.evaluations, &imported.features), (&vec![rows], &vec![features]));
-    assert_eq!(set.id(), frozen[0].id);
+    assert_eq!(plan.freeze[0].detail, set.id());
     let own = TrainingSet { imported: Vec::new(), ..set.clone() };
     assert_ne!(set.id(), own.id());
     assert!(matches!(world.run(stream(1)).0, Outcome::Finished(_)));

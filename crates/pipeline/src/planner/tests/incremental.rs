@@ -71,7 +71,8 @@ fn expected_training_set(study: &Study, existing: &Existing, plan: &Plan) -> Opt
             });
         }
     }
-    let set = TrainingSet { datasets, evaluations: evaluations.into_iter().collect() };
+    let set =
+        TrainingSet { datasets, evaluations: evaluations.into_iter().collect(), ..TrainingSet::default() };
     assert_eq!(choice.detail, set.id(), "the choice names the set by the id of what is read");
     Some(set)
 }
