@@ -75,6 +75,18 @@ pub(crate) struct Named {
     pub(crate) evaluations: u64,
 }
 
+impl Named {
+    /// How many rows of each table are imported.
+    pub(crate) fn rows(&self) -> BTreeMap<String, u64> {
+        let of_files = |files: &Vec<FileRef>| files.iter().filter_map(|file| file.rows).sum();
+        let mut rows: BTreeMap<String, u64> =
+            self.files.iter().map(|(table, files)| (table.clone(), of_files(files))).collect();
+        rows.insert(DatasetRow::NAME.to_owned(), self.datasets.len() as u64);
+        rows.retain(|_, rows| *rows > 0);
+        rows
+    }
+}
+
 /// Whether the imports that a study names are there and can be learnt from as it says, by their markers alone.
 pub(crate) fn usable(study: &Study, existing: &Existing) -> Result<(), Error> {
     match rows_for(&study.specification, existing.imports(), &study.extractor) {
@@ -143,10 +155,10 @@ fn shape(channels: i64, cells_per_stage: i64, image_size: i64, classes: i64) -> 
 fn sharing_features<'a>(named: &'a [String], imports: &Imports) -> BTreeSet<&'a String> {
     let mut holders: BTreeMap<(&str, String), Vec<&String>> = BTreeMap::new();
     for id in named {
-        if let Some(Holds::Features { class_source_id, extractor, .. }) =
+        if let Some(Holds::Features { class_source, extractor, .. }) =
             imports.get(id).map(|import| &import.holds)
         {
-            holders.entry((class_source_id, extractor.name())).or_default().push(id);
+            holders.entry((class_source, extractor.name())).or_default().push(id);
         }
     }
     holders.into_values().filter(|ids| ids.len() > 1).flatten().collect()
@@ -209,7 +221,6 @@ fn merged(
 
 #[cfg(test)]
 mod tests {
-    use metad2a_pipeline::imports::class_source_id;
     use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
 
     use super::*;
@@ -230,7 +241,6 @@ mod tests {
             declaration: serde_json::Value::Null,
             holds: Holds::Features {
                 class_source: class_source.to_owned(),
-                class_source_id: class_source_id(class_source),
                 extractor: Extractor {
                     kind: ExtractorKind::Resnet18,
                     weights_sha256: weights.to_owned(),

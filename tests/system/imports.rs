@@ -123,9 +123,9 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.path().is_dir() {
-            found.extend(files_below(&entry.path()))
+            found.extend(files_below(&entry.path()));
         } else {
-            found.push(entry.path())
+            found.push(entry.path());
         }
     }
     found.sort();
@@ -230,6 +230,8 @@ async fn imported_rows_are_published_learnt_from_and_exported_beside_our_own() {
     let evaluations: Vec<EvaluationRow> = table(&store, &snapshot).await;
     let imported: Vec<&EvaluationRow> = evaluations.iter().filter(|row| row.protocol.is_some()).collect();
     assert_eq!(imported.len(), 6);
+    let counts = [("datasets", 3), ("evaluations", 6), ("features", 8), ("latencies", 2)];
+    assert_eq!(snapshot.imported_rows, counts.map(|(table, rows)| (table.to_owned(), rows)).into());
     assert!(imported.iter().all(|row| row.task_id == rows && row.provenance.is_some()));
     assert!(evaluations.iter().all(|row| row.protocol.is_some() == row.provenance.is_some()));
     let datasets: Vec<DatasetRow> = table(&store, &snapshot).await;

@@ -13,7 +13,7 @@ use metad2a_exchange::{
     SourceFile, Split, Stamp, TaskClasses, import_id,
 };
 use metad2a_pipeline::imports::{
-    Holds, IMPORT_KIND, ImportSummary, ImportedFile, LEAST_ROWS, ProtocolSummary, class_source_id,
+    Holds, IMPORT_KIND, ImportSummary, ImportedFile, LEAST_ROWS, ProtocolSummary,
 };
 use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
 use serde::Serialize;
@@ -73,11 +73,8 @@ async fn accuracies(
     let [rows, definitions] = &files;
     let imported =
         metad2a_exchange::evaluations(rows, definitions, &declared, &begun.stamp(), common.max_problems)?;
-    let sources: BTreeMap<&str, &str> = imported
-        .datasets
-        .iter()
-        .map(|row| (row.dataset_id.as_str(), row.source_content_id.as_str()))
-        .collect();
+    let sources: BTreeMap<&str, &str> =
+        imported.datasets.iter().map(|row| (row.dataset_id.as_str(), row.source.as_str())).collect();
     let protocols = protocols(&imported.evaluations, &sources);
     let store = store(common).await?;
     let done = store.marker(IMPORT_KIND, &begun.id).await?;
@@ -110,7 +107,6 @@ async fn features(arguments: ImportFeatures) -> anyhow::Result<Exit> {
         None => vec![store.put_rows("features", &imported.features).await?],
     };
     let holds = Holds::Features {
-        class_source_id: class_source_id(&declared.class_source),
         class_source: declared.class_source,
         extractor: declared.extractor,
         classes: imported.classes,
@@ -190,21 +186,20 @@ impl Begun {
             Holds::Features { .. } | Holds::Latencies { .. } => Vec::new(),
         };
         let id = self.id;
-        let (is_new, files) = match done {
-            Some(marker) => (false, marker.files),
-            None => {
-                let summary = ImportSummary {
-                    origin: common.origin.clone(),
-                    files: self.files,
-                    declaration: self.declaration,
-                    holds,
-                };
-                let files = stored.clone();
-                let import = NewImport { id: id.clone(), summary, files, started_at: self.started_at };
-                match commit(store, import).await? {
-                    Commit::Won => (true, stored),
-                    Commit::AlreadyDone(marker) => (false, marker.files),
-                }
+        let (is_new, files) = if let Some(marker) = done {
+            (false, marker.files)
+        } else {
+            let summary = ImportSummary {
+                origin: common.origin.clone(),
+                files: self.files,
+                declaration: self.declaration,
+                holds,
+            };
+            let files = stored.clone();
+            let import = NewImport { id: id.clone(), summary, files, started_at: self.started_at };
+            match commit(store, import).await? {
+                Commit::Won => (true, stored),
+                Commit::AlreadyDone(marker) => (false, marker.files),
             }
         };
         let rows = files.iter().filter_map(|file| Some((file.kind()?.to_owned(), file.rows?))).collect();
@@ -281,7 +276,7 @@ fn declaration(
     }
 }
 
-/// Counts by protocol. `sources` leads from a dataset's id to its class source's.
+/// Counts by protocol. `sources` leads from a dataset's id to its class source.
 fn protocols(rows: &[EvaluationRow], sources: &BTreeMap<&str, &str>) -> BTreeMap<String, ProtocolSummary> {
     let mut datasets: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     let mut found: BTreeMap<String, ProtocolSummary> = BTreeMap::new();

@@ -97,6 +97,7 @@ pub(crate) async fn publish(
     let (evaluations, drawn) = tables.add_evaluations(&wanted).await?;
     tables.add_features(study).await?;
     let imports = imports::named(store, study, existing).await?;
+    let imported_rows = imports.rows();
     let mut datasets = rows::datasets(study, &drawn);
     tables.add("architectures", &rows::architectures(study, &datasets, &imports.shapes)).await?;
     datasets.extend(imports.datasets);
@@ -128,6 +129,7 @@ pub(crate) async fn publish(
         pipeline: pipeline.clone(),
         inputs_id,
         tables: tables.files,
+        imported_rows,
         models: models.iter().map(|(record, _)| (record.model.clone(), record.sha256.clone())).collect(),
         sources: sources(study),
         notes: notes(results),

@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub published_at: DateTime<Utc>,
     /// By table name.
     pub tables: BTreeMap<String, SnapshotTable>,
+    /// How many rows of a table are imported, where any are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub imported_rows: BTreeMap<String, u64>,
     /// Model name → id (SHA-256) of its checkpoint.
     pub models: BTreeMap<String, String>,
     /// Name → the image source as it was read; empty where an older version published it.
@@ -68,6 +71,8 @@ pub struct SnapshotDraft {
     pub inputs_id: String,
     /// Table name → all result files whose rows it shall hold, as markers name them.
     pub tables: BTreeMap<String, Vec<FileRef>>,
+    /// Table name → how many of these rows are imported, where any are.
+    pub imported_rows: BTreeMap<String, u64>,
     /// Model name → id (SHA-256) of its checkpoint, which must be stored.
     pub models: BTreeMap<String, String>,
     pub sources: BTreeMap<String, SnapshotSource>,
@@ -80,6 +85,8 @@ pub struct Checks {
     /// Table name → how many rows it must have.
     pub expected_rows: BTreeMap<String, u64>,
     /// Table name → the share of the current snapshot's rows that may be missing, in [0, 1]; others may shrink freely.
+    /// Imported rows do not count: they are named one import at a time, and there may be so many of them that all of
+    /// our own could vanish unnoticed.
     pub shrinkage: BTreeMap<String, f64>,
     /// Broken rules that the caller found itself; any of them stops the publication.
     pub violations: Vec<String>,

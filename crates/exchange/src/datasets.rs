@@ -5,11 +5,10 @@ use std::fmt;
 
 use metad2a_database::tables::DatasetRow;
 use metad2a_pipeline::ids::content_id;
-use metad2a_pipeline::imports::class_source_id;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::declaration::{DatasetDefinition, DatasetDefinitions, name_rule};
+use crate::declaration::{DatasetDefinition, DatasetDefinitions, class_source_id, name_rule};
 use crate::problems::Problems;
 use crate::sheet::SourceFile;
 

@@ -152,6 +152,11 @@ pub(crate) fn check_origin(origin: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The id that features and datasets of a class source share: classes of one name are the same classes.
+pub fn class_source_id(name: &str) -> String {
+    content_id("class-source", 1, &name)
+}
+
 /// A dataset that rows speak of, as the file of `--datasets` defines it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

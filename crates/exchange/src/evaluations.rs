@@ -84,7 +84,7 @@ pub fn evaluations(
     let Some(columns) = Columns::of(&sheet, file, declared, &mut problems) else {
         return Err(problems.into_error());
     };
-    let trainings = trainings(&sheet, file, &columns, declared, datasets, &mut problems);
+    let trainings = trainings(&sheet, file, &columns, declared, &datasets, &mut problems);
     let read = columns.names();
     let ignored = sheet.names().iter().filter(|name| !read.contains(&name.as_str())).cloned().collect();
     let (rows, datasets) = trainings.into_rows(file, declared, stamp);
@@ -203,7 +203,7 @@ fn trainings(
     file: &SourceFile,
     columns: &Columns<'_>,
     declared: &EvaluationsDeclaration,
-    datasets: Datasets,
+    datasets: &Datasets,
     problems: &mut Problems,
 ) -> Trainings {
     let mut all = Trainings::default();

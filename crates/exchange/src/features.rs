@@ -9,11 +9,10 @@ use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field};
 use metad2a_database::sha256_hex;
 use metad2a_database::tables::FeatureRow;
-use metad2a_pipeline::imports::class_source_id;
 use metad2a_pipeline::tasks::Extractor;
 use serde::{Deserialize, Serialize};
 
-use crate::declaration::{check_name, check_origin};
+use crate::declaration::{check_name, check_origin, class_source_id};
 use crate::problems::{Error, Problem, Problems};
 use crate::sheet::{SourceFile, parquet_batches};
 
@@ -205,7 +204,7 @@ impl Reader<'_> {
     ) -> Option<Vec<f32>> {
         let array = array.as_list::<i32>();
         let numbers = array.is_valid(place).then(|| array.value(place));
-        let numbers = numbers.as_ref().map(|numbers| numbers.as_primitive::<Float32Type>());
+        let numbers = numbers.as_ref().map(AsArray::as_primitive::<Float32Type>);
         let width = self.declared.extractor.kind.width() as usize;
         let rule = match numbers {
             None => "is empty".to_owned(),

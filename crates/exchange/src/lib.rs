@@ -22,7 +22,8 @@ mod sheet;
 
 pub use datasets::TaskClasses;
 pub use declaration::{
-    AccuracyUnit, DatasetDefinition, DatasetDefinitions, NetworkShape, Protocol, RowRange, Split, import_id,
+    AccuracyUnit, DatasetDefinition, DatasetDefinitions, NetworkShape, Protocol, RowRange, Split,
+    class_source_id, import_id,
 };
 pub use evaluations::{EvaluationsDeclaration, ImportedEvaluations, Stamp, evaluations};
 pub use features::{FeaturesDeclaration, ImportedFeatures, features};

@@ -156,7 +156,7 @@ impl CellTable {
             vec![("arch_index", Arc::new(numbers), false), ("arch", Arc::new(cells), false)];
         for (name, known) in &self.columns {
             let values = indices.iter().map(|index| known.get(&index.get()).copied());
-            columns.push((name, Arc::new(Float64Array::from_iter(values)), true));
+            columns.push((name, Arc::new(values.collect::<Float64Array>()), true));
         }
         RecordBatch::try_from_iter_with_nullable(columns)
     }

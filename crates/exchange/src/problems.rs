@@ -1,6 +1,6 @@
 //! What is wrong with a file from outside: each problem by file, row, column and rule, all of them at once.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,10 @@ fn list(problems: &[Problem], more: u64) -> String {
     let total = problems.len() as u64 + more;
     let mut text = format!("{total} {} to mend", if total == 1 { "problem" } else { "problems" });
     for problem in problems {
-        text.push_str(&format!("\n  {problem}"));
+        let _ = write!(text, "\n  {problem}");
     }
     if more > 0 {
-        text.push_str(&format!("\n  … and {more} more; `--max-problems` shows more at once"));
+        let _ = write!(text, "\n  … and {more} more; `--max-problems` shows more at once");
     }
     text
 }

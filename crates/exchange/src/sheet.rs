@@ -282,13 +282,15 @@ fn read_parquet(file: &SourceFile) -> Result<Sheet, String> {
     Ok(Sheet { file: file.name.clone(), names, columns, rows, broken: BTreeSet::new() })
 }
 
+type ReadValue = fn(&dyn Array, usize) -> Value;
+
 /// The values of an Arrow array of texts or numbers. The error is what it holds instead.
 fn values(array: &dyn Array) -> Result<Vec<Value>, String> {
     let kind = match array.data_type() {
         DataType::Dictionary(_, values) => values.as_ref(),
         other => other,
     };
-    let (wanted, read): (DataType, fn(&dyn Array, usize) -> Value) = if kind.is_integer() {
+    let (wanted, read): (DataType, ReadValue) = if kind.is_integer() {
         (DataType::Int64, |array, row| Value::Integer(array.as_primitive::<Int64Type>().value(row)))
     } else if kind.is_floating() {
         (DataType::Float64, |array, row| Value::Number(array.as_primitive::<Float64Type>().value(row)))

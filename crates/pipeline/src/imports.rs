@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::content_id;
 use crate::specification::Specification;
 use crate::tasks::Extractor;
 use crate::training_set::ImportedRows;
@@ -48,9 +47,8 @@ pub enum Holds {
         protocols: BTreeMap<String, ProtocolSummary>,
     },
     Features {
-        /// Name and id of the class source.
+        /// Name of the class source.
         class_source: String,
-        class_source_id: String,
         extractor: Extractor,
         classes: u64,
         rows: u64,
@@ -68,17 +66,12 @@ pub struct ProtocolSummary {
     pub datasets: u64,
     /// Datasets with validation accuracies of at least [`LEAST_ROWS`] trainings: those that can teach a ranking.
     pub teaching_datasets: u64,
-    /// Ids of their class sources.
+    /// Names of the class sources of these teaching datasets.
     pub class_sources: BTreeSet<String>,
 }
 
 /// The imports of a store, by id.
 pub type Imports = BTreeMap<String, ImportSummary>;
-
-/// The id that features and datasets of a class source share: classes of one name are the same classes.
-pub fn class_source_id(name: &str) -> String {
-    content_id("class-source", 1, &name)
-}
 
 /// What a pipeline says about imports.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +99,19 @@ pub fn rows_for(
     imported_rows(choice, imports, extractor)
 }
 
+/// Names of the class sources that imported rows teach about, as a specification says.
+pub fn class_sources_for<'a>(specification: &Specification, imports: &'a Imports) -> BTreeSet<&'a str> {
+    let listed = specification.imports.iter().filter_map(|id| imports.get(id));
+    let protocols = listed.filter_map(|import| match &import.holds {
+        Holds::Evaluations { protocols } => Some(protocols),
+        Holds::Features { .. } | Holds::Latencies { .. } => None,
+    });
+    let chosen = protocols.flat_map(|all| {
+        all.iter().filter(|(name, _)| specification.imported_protocols.contains(name)).map(|(_, it)| it)
+    });
+    chosen.flat_map(|summary| summary.class_sources.iter().map(String::as_str)).collect()
+}
+
 /// What models learn from beside the pipeline's own rows, or everything that is wrong with the choice.
 pub fn imported_rows(
     choice: Choice<'_>,
@@ -113,7 +119,6 @@ pub fn imported_rows(
     extractor: &Extractor,
 ) -> Result<Vec<ImportedRows>, Vec<String>> {
     let Choice { imports: named, protocols, sources } = choice;
-    let own: BTreeMap<String, &str> = sources.iter().map(|name| (class_source_id(name), *name)).collect();
     let mut problems = Vec::new();
     for id in named.iter().filter(|id| !imports.contains_key(*id)) {
         problems.push(format!(
@@ -124,7 +129,7 @@ pub fn imported_rows(
         named.iter().filter_map(|id| imports.get(id).map(|import| (id, import))).collect();
     let mut chosen = Vec::new();
     for protocol in protocols.iter().collect::<BTreeSet<_>>() {
-        match rows_of(protocol, &listed, &own, extractor) {
+        match rows_of(protocol, &listed, sources, extractor) {
             Ok(rows) => chosen.push(rows),
             // With an import that is missing the reason would mislead.
             Err(problem) if problems.is_empty() => problems.push(problem),
@@ -137,7 +142,7 @@ pub fn imported_rows(
 fn rows_of(
     protocol: &str,
     listed: &BTreeMap<&String, &ImportSummary>,
-    own: &BTreeMap<String, &str>,
+    own: &[&str],
     extractor: &Extractor,
 ) -> Result<ImportedRows, String> {
     let mut evaluations = Vec::new();
@@ -148,9 +153,7 @@ fn rows_of(
         known.extend(protocols.keys());
         if let Some(summary) = protocols.get(protocol) {
             evaluations.push((*id).clone());
-            if summary.teaching_datasets > 0 {
-                sources.extend(&summary.class_sources);
-            }
+            sources.extend(&summary.class_sources);
         }
     }
     if evaluations.is_empty() {
@@ -167,7 +170,7 @@ fn rows_of(
         ));
     }
     let shared: Vec<String> =
-        sources.iter().filter_map(|id| own.get(*id)).map(|name| format!("`{name}`")).collect();
+        sources.iter().filter(|name| own.contains(&name.as_str())).map(|name| format!("`{name}`")).collect();
     if !shared.is_empty() {
         return Err(format!(
             "protocol `{protocol}` has figures on classes of {}, which this pipeline holds out itself, so models must not \
@@ -177,8 +180,8 @@ fn rows_of(
     }
     let mut features = Vec::new();
     for (id, import) in listed {
-        if let Holds::Features { class_source_id, extractor: found, .. } = &import.holds
-            && sources.contains(class_source_id)
+        if let Holds::Features { class_source, extractor: found, .. } = &import.holds
+            && sources.contains(class_source)
             && found == extractor
         {
             features.push((*id).clone());
@@ -214,7 +217,8 @@ mod tests {
     }
 
     fn evaluations(protocol: &str, teaching_datasets: u64) -> ImportSummary {
-        let class_sources = BTreeSet::from([class_source_id("theirs")]);
+        let teaches = teaching_datasets > 0;
+        let class_sources = teaches.then(|| "theirs".to_owned()).into_iter().collect();
         let summary = ProtocolSummary { rows: 9, datasets: 3, teaching_datasets, class_sources };
         import(Holds::Evaluations { protocols: BTreeMap::from([(protocol.to_owned(), summary)]) })
     }
@@ -222,7 +226,6 @@ mod tests {
     fn features(weights: &str) -> ImportSummary {
         import(Holds::Features {
             class_source: "theirs".to_owned(),
-            class_source_id: class_source_id("theirs"),
             extractor: extractor(weights),
             classes: 3,
             rows: 60,

@@ -114,7 +114,7 @@ impl Store {
         }
         violations.extend(inspection.violations(draft.tables.keys().map(String::as_str)));
         violations.extend(count_violations(&tables, checks));
-        violations.extend(shrinkage_violations(&tables, current, checks));
+        violations.extend(shrinkage_violations(&tables, &draft.imported_rows, current, checks));
         violations.extend(self.model_violations(draft).await?);
         if !violations.is_empty() {
             return Err(Error::Checks { pipeline: draft.pipeline.clone(), violations });
@@ -130,6 +130,7 @@ impl Store {
             execution_id: random_id(),
             published_at: now(),
             tables,
+            imported_rows: draft.imported_rows.clone(),
             models: draft.models.clone(),
             sources: draft.sources.clone(),
             notes: draft.notes.clone(),
@@ -208,17 +209,22 @@ fn count_violations(tables: &BTreeMap<String, SnapshotTable>, checks: &Checks) -
 
 fn shrinkage_violations(
     tables: &BTreeMap<String, SnapshotTable>,
+    imported_rows: &BTreeMap<String, u64>,
     current: Option<&Snapshot>,
     checks: &Checks,
 ) -> Vec<String> {
+    let imported = |counts: &BTreeMap<String, u64>, name: &str| counts.get(name).copied().unwrap_or_default();
     let Some(current) = current else { return Vec::new() };
     let broken = checks.shrinkage.iter().filter_map(|(name, tolerance)| {
-        let before = current.rows(name);
+        let (imported_before, imported_now) =
+            (imported(&current.imported_rows, name), imported(imported_rows, name));
+        let before = current.rows(name).saturating_sub(imported_before);
         let least = (before as f64 * (1.0 - tolerance)).ceil() as u64;
-        let found = tables.get(name).map_or(0, |table| table.rows);
+        let found = tables.get(name).map_or(0, |table| table.rows).saturating_sub(imported_now);
         (found < least).then(|| {
+            let aside = if imported_before + imported_now > 0 { " beside imported ones" } else { "" };
             format!(
-                "`{name}` has {found} rows where snapshot {} has {before}, and needs {least}",
+                "`{name}` has {found} rows{aside} where snapshot {} has {before}, and needs {least}",
                 current.number
             )
         })

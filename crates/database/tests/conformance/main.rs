@@ -98,6 +98,7 @@ suite! {
     publishing::a_snapshot_holds_every_row_once,
     publishing::a_refresh_adds_to_what_was_published,
     publishing::a_table_may_not_shrink_beyond_its_tolerance,
+    publishing::imported_rows_hide_no_loss_of_others_and_may_go,
     publishing::equal_inputs_are_not_published_twice,
     publishing::rival_publishers_make_one_snapshot_of_equal_inputs,
     publishing::rival_publishers_of_other_inputs_follow_each_other,

@@ -120,6 +120,25 @@ pub(crate) async fn a_table_may_not_shrink_beyond_its_tolerance(place: &Place) {
     assert_eq!(store.publish(smaller, &checks(0.2)).await.unwrap(), Published::New(2));
 }
 
+pub(crate) async fn imported_rows_hide_no_loss_of_others_and_may_go(place: &Place) {
+    let store = place.open().await;
+    let imported = |count: u64| BTreeMap::from([("evaluations".to_owned(), count)]);
+    let mut first = filled(&store, "with-imports").await.draft;
+    first.imported_rows = imported(2);
+    store.publish(first, &Checks::default()).await.unwrap();
+    let checks = Checks { shrinkage: BTreeMap::from([("evaluations".to_owned(), 0.0)]), ..Checks::default() };
+    // As many rows as before, but one more of them is imported.
+    let mut hidden = filled(&store, "hidden").await.draft;
+    hidden.imported_rows = imported(3);
+    let error = store.publish(hidden, &checks).await.unwrap_err().to_string();
+    let rule = "`evaluations` has 3 rows beside imported ones where snapshot 1 has 4, and needs 4";
+    assert!(error.contains(rule), "{error}");
+    let mut without = filled(&store, "without-imports").await.draft;
+    without.tables.get_mut("evaluations").unwrap().truncate(4);
+    without.tables.get_mut("curves").unwrap().truncate(4);
+    assert_eq!(store.publish(without, &checks).await.unwrap(), Published::New(2));
+}
+
 pub(crate) async fn equal_inputs_are_not_published_twice(place: &Place) {
     let store = place.open().await;
     let draft = filled(&store, "one").await;

@@ -1,3 +1,4 @@
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Float32Array, Int32Array, RecordBatch, StringArray};
@@ -238,7 +239,7 @@ proptest! {
     ) {
         let mut rows = "arch_index,dataset,accuracy,epochs,split\n".to_owned();
         for (index, accuracy) in accuracies.iter().enumerate() {
-            rows.push_str(&format!("{index},cifar100,{accuracy},200,test\n"));
+            let _ = writeln!(rows, "{index},cifar100,{accuracy},200,test");
         }
         let imported = import(&rows, &declared(AccuracyUnit::Percent)).unwrap();
         prop_assert_eq!(imported.evaluations.len(), accuracies.len());

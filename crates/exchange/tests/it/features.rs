@@ -4,8 +4,7 @@ use arrow_array::builder::{FixedSizeListBuilder, Float32Builder, ListBuilder};
 use arrow_array::{ArrayRef, Float32Array, Int32Array, RecordBatch, StringArray};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field};
-use metad2a_exchange::{FeaturesDeclaration, features};
-use metad2a_pipeline::imports::class_source_id;
+use metad2a_exchange::{FeaturesDeclaration, class_source_id, features};
 use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
 use parquet::arrow::ArrowWriter;
 

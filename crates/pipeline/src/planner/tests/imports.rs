@@ -24,7 +24,7 @@ fn a_named_protocol_of_an_import_joins_the_training_set_and_another_listing_chan
         declaration: Value::Null,
         holds,
     };
-    let class_sources = ["source".to_owned()].into();
+    let class_sources = ["theirs".to_owned()].into();
     let protocol = ProtocolSummary { rows: 9, datasets: 3, teaching_datasets: 2, class_sources };
     world.existing.add_import(
         rows.clone(),
@@ -33,8 +33,7 @@ fn a_named_protocol_of_an_import_joins_the_training_set_and_another_listing_chan
     world.existing.add_import(
         features.clone(),
         import(Holds::Features {
-            class_source: "name".to_owned(),
-            class_source_id: "source".to_owned(),
+            class_source: "theirs".to_owned(),
             extractor: world.study.extractor.clone(),
             classes: 3,
             rows: 60,
@@ -48,5 +47,11 @@ fn a_named_protocol_of_an_import_joins_the_training_set_and_another_listing_chan
     assert_eq!(plan.freeze[0].detail, set.id());
     let own = TrainingSet { imported: Vec::new(), ..set.clone() };
     assert_ne!(set.id(), own.id());
-    assert!(matches!(world.run(stream(1)).0, Outcome::Finished(_)));
+    let Outcome::Finished(results) = world.run(stream(1)).0 else { panic!("nothing is left to do") };
+    // A refresh must know it: the day `theirs` becomes a source here, no training starts from this model.
+    for model in Model::ALL {
+        let learnt = &results.model(model).learnt;
+        assert_eq!(learnt["theirs"].iter().collect::<Vec<_>>(), ["*"]);
+        assert!(learnt.len() > 1, "{learnt:?}");
+    }
 }

@@ -69,7 +69,7 @@ impl Track {
     }
 
     fn new_model(&self, context: &Context<'_>, candidate: &ModelSelected) -> Chosen {
-        let mut learnt = learnt_from(context.study);
+        let mut learnt = learnt_from(context.study, context.existing.imports());
         for (source, classes) in candidate.started_from.iter().flat_map(|parent| &parent.learnt) {
             learnt.entry(source.clone()).or_default().extend(classes.iter().cloned());
         }
