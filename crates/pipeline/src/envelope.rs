@@ -129,7 +129,7 @@ mod tests {
     /// A build that changes this does not share tasks with the builds before it.
     #[test]
     fn the_dialect_is_pinned() {
-        assert_eq!(dialect(), "2e2bbff3");
+        assert_eq!(dialect(), "87d500f3");
     }
 
     #[test]
