@@ -50,8 +50,9 @@ impl Builder {
 
     /// A batch norm with scale 1, shift 0, running mean 0 and running variance 1.
     pub(crate) fn batch_norm(&mut self, name: &str, channels: i64) -> Result<BatchNorm> {
-        let ones = || Tensor::f_ones([channels], self.options);
-        let zeros = || Tensor::f_zeros([channels], self.options);
+        let options = self.options;
+        let ones = || Tensor::f_ones([channels], options);
+        let zeros = || Tensor::f_zeros([channels], options);
         let weight = self.parameter(format!("{name}.weight"), &ones()?)?;
         let bias = self.parameter(format!("{name}.bias"), &zeros()?)?;
         let (mean, variance) = (zeros()?, ones()?);
