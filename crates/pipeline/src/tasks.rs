@@ -55,10 +55,9 @@ impl Kind {
     pub fn semantics(self) -> u32 {
         match self {
             Self::ExtractFeatures | Self::Validate | Self::Search => 1,
-            // 2: convolutions of one node are computed together, which rounds differently.
-            Self::Evaluate => 2,
-            // 2: the default models normalise a dataset's vector.
-            Self::TrainEpisodes => 2,
+            // Since 2: convolutions of one node are computed together, which rounds differently; the default models
+            // normalise a dataset's vector.
+            Self::Evaluate | Self::TrainEpisodes => 2,
         }
     }
 }
