@@ -1,7 +1,7 @@
 //! The blocks of a network: a cell's graph of operations, and the reductions between the stages.
 
 use metad2a_search_space::{Cell, EDGE_COUNT, EDGES, Operation};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     Result,
@@ -162,11 +162,13 @@ fn mean_pool(node: &Tensor, computation: Computation) -> Result<Tensor> {
         return Ok(node.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?);
     }
     // On processors a convolution of each channel by itself is up to three times as fast.
-    let (size, options) = (node.size(), (node.kind(), node.device()));
+    let size = node.size();
     let sums = |of: &Tensor, channels: i64| -> Result<Tensor> {
-        let ones = channels_last(&Tensor::f_ones([channels, 1, 3, 3], options)?)?;
-        Ok(of.f_conv2d(&ones, None::<&Tensor>, [1, 1], [1, 1], [1, 1], channels)?)
+        let ones = Tensor::f_ones([channels, 1, 3, 3], (of.kind(), of.device()))?;
+        Ok(of.f_conv2d(&channels_last(&ones)?, None::<&Tensor>, [1, 1], [1, 1], [1, 1], channels)?)
     };
-    let pixels = sums(&Tensor::f_ones([1, 1, size[2], size[3]], options)?, 1)?;
-    Ok(sums(node, size[1])?.f_mul(&pixels.f_reciprocal()?)?)
+    // Never in bfloat16, which would round a ninth for all pixels alike.
+    let kind = if node.kind() == Kind::BFloat16 { Kind::Float } else { node.kind() };
+    let pixels = sums(&Tensor::f_ones([1, 1, size[2], size[3]], (kind, node.device()))?, 1)?;
+    Ok(sums(node, size[1])?.f_mul(&pixels.f_reciprocal()?)?.f_to_kind(node.kind())?)
 }

@@ -72,7 +72,7 @@ impl Fused {
             norms.push(&layer.norm);
         }
         let outputs = rectified.f_conv2d(
-            &Tensor::f_cat(&kernels, 0)?,
+            &Tensor::f_cat(&kernels, 0)?.f_to_kind(rectified.kind())?,
             None::<&Tensor>,
             [1, 1],
             [group.kernel / 2; 2],

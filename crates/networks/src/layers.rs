@@ -118,7 +118,8 @@ impl Convolution {
 
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(input.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
+        let weight = self.weight.f_to_kind(input.kind())?;
+        Ok(input.f_conv2d(&weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
     }
 }
 
@@ -184,6 +185,11 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// Of its weights and of what it takes.
+    pub(crate) fn kind(&self) -> Kind {
+        self.weight.kind()
+    }
+
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         Ok(input.f_linear(&self.weight, Some(&self.bias))?)
     }

@@ -37,7 +37,7 @@ pub use error::Error;
 pub use extractor::{Extractor, ExtractorKind, RgbPicture};
 pub use network::{Computation, Network, NetworkShape};
 pub use pictures::{Pictures, PreparedData, TrainingData};
-pub use recipe::{Augmentation, Recipe};
+pub use recipe::{Augmentation, Precision, Recipe};
 pub use training::{EpochRow, Figures, Observer, Run, Status, TrainedUnit, Training, train};
 
 /// The result of everything fallible here.

@@ -17,7 +17,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Result,
+    Precision, Result,
     blocks::Block,
     error::require,
     layers::{BatchNorm, Builder, Convolution, Linear, channels_last},
@@ -67,6 +67,7 @@ pub struct Network {
     shape: NetworkShape,
     device: Device,
     computation: Computation,
+    precision: Precision,
     stem: (Convolution, BatchNorm),
     blocks: Vec<Block>,
     last_norm: BatchNorm,
@@ -112,6 +113,7 @@ impl Network {
             shape: *shape,
             device: options.1,
             computation: Computation::Fused,
+            precision: Precision::Float32,
             stem,
             blocks,
             last_norm,
@@ -136,6 +138,11 @@ impl Network {
         self.device
     }
 
+    /// Chooses what later forward passes compute with; [`Precision::Float32`] at first.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// Chooses how later forward passes compute; [`Computation::Fused`] at first.
     pub fn set_computation(&mut self, computation: Computation) {
         self.computation = computation;
@@ -148,13 +155,18 @@ impl Network {
         let size = images.size();
         let fits = size.len() == 4 && size[1] == 3 && size[2] == size[3] && size[2] >= 4 && size[2] % 4 == 0;
         require(fits, "images", "of shape (n, 3, s, s), s a multiple of 4", format!("{size:?}"))?;
+        let images = match self.precision {
+            Precision::Float32 => channels_last(images)?,
+            Precision::Bfloat16 => channels_last(images)?.f_to_kind(Kind::BFloat16)?,
+        };
         let (stem, norm) = &self.stem;
-        let mut features = norm.forward(&stem.forward(&channels_last(images)?)?, train)?;
+        let mut features = norm.forward(&stem.forward(&images)?, train)?;
         for block in &self.blocks {
             features = block.forward(&features, self.computation, train)?;
         }
         let last = self.last_norm.forward(&features, train)?.f_relu()?;
-        self.classifier.forward(&last.f_mean_dim([2_i64, 3].as_slice(), false, None)?)
+        let kind = self.classifier.kind();
+        self.classifier.forward(&last.f_mean_dim([2_i64, 3].as_slice(), false, kind)?)
     }
 
     /// All parameters by name, those of unread convolutions too.
@@ -322,6 +334,27 @@ mod tests {
             "|none~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|avg_pool_3x3~2|",
         ] {
             check(cell.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_network_in_bfloat16_says_nearly_the_same() {
+        tch::set_num_threads(1);
+        for cell in [
+            "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|",
+            "|avg_pool_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|avg_pool_3x3~0|skip_connect~1|nor_conv_3x3~2|",
+        ] {
+            let cell: Cell = cell.parse().unwrap();
+            let mut network = Network::new(cell, &SHAPE, &Key::new("unit", "weights")).unwrap();
+            let images = images().to_kind(Kind::Float);
+            let exact = network.forward(&images, false).unwrap();
+            network.set_precision(Precision::Bfloat16);
+            let rounded = network.forward(&images, false).unwrap();
+            assert_eq!(rounded.kind(), Kind::Float);
+            let difference = (&exact - &rounded).abs().max().double_value(&[]);
+            let largest = exact.abs().max().double_value(&[]);
+            // bfloat16 has 8 bits of precision.
+            assert!(difference > 0.0 && difference < 0.05 * largest, "{cell}: {difference} of {largest}");
         }
     }
 

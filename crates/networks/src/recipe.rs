@@ -14,6 +14,18 @@ pub struct Augmentation {
     pub crop_padding: i64,
 }
 
+/// The numbers that a network computes with. Weights, statistics, loss and updates are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32 bits everywhere.
+    #[default]
+    Float32,
+    /// Activations, and kernels while they are used, in bfloat16. Faster where the processor or card computes with it;
+    /// elsewhere it is emulated, slowly.
+    Bfloat16,
+}
+
 /// The training recipe of a unit. Two equal recipes give equal numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +50,8 @@ pub struct Recipe {
     pub image_size: i64,
     /// Random changes of the training pictures.
     pub augmentation: Augmentation,
+    /// What the network computes with.
+    pub precision: Precision,
     /// Validate after every so many epochs; 0 validates after the last only, which always happens.
     pub validate_every: u32,
 }
@@ -56,6 +70,7 @@ impl Recipe {
             cells_per_stage: 5,
             image_size: 32,
             augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
+            precision: Precision::Float32,
             validate_every: 1,
         }
     }

@@ -166,6 +166,30 @@ pub struct Augmentation {
     pub crop_padding: u32,
 }
 
+/// What a network computes with; weights, losses and updates are always float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    Float32,
+    Bfloat16,
+}
+
+impl Precision {
+    /// The name in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How a network is built and trained (NAS-Bench-201, `spec`: SGD with Nesterov momentum, cosine per epoch).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -182,6 +206,9 @@ pub struct Recipe {
     /// Side of the square picture that the network sees, in pixels.
     pub image_size: u32,
     pub augmentation: Augmentation,
+    /// Left out of ids where it is float32, so that they are those from before there was a choice.
+    #[serde(default, skip_serializing_if = "Precision::is_usual")]
+    pub precision: Precision,
 }
 
 impl Recipe {
@@ -203,6 +230,7 @@ impl Recipe {
             cells_per_stage: 5,
             image_size: 32,
             augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
+            precision: Precision::Float32,
         }
     }
 }

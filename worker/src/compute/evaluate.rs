@@ -12,7 +12,7 @@ use metad2a_networks::{
     EpochRow, Figures, Observer, Pictures, PreparedData, Run, Status, TrainedUnit, Training, TrainingData,
 };
 use metad2a_pipeline::envelope::Envelope;
-use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Recipe, Summary, Unit};
+use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Precision, Recipe, Summary, Unit};
 use metad2a_search_space::{MacroShape, flops, parameters};
 
 use super::Engine;
@@ -195,6 +195,10 @@ fn network_recipe(recipe: &Recipe) -> metad2a_networks::Recipe {
             horizontal_flip: recipe.augmentation.horizontal_flip,
             crop_padding: recipe.augmentation.crop_padding.into(),
         },
+        precision: match recipe.precision {
+            Precision::Float32 => metad2a_networks::Precision::Float32,
+            Precision::Bfloat16 => metad2a_networks::Precision::Bfloat16,
+        },
         validate_every: recipe.epochs.div_ceil(VALIDATIONS),
     }
 }
@@ -241,6 +245,7 @@ fn evaluation_row(
         channels: recipe.channels.into(),
         cells_per_stage: recipe.cells_per_stage.into(),
         image_size: recipe.image_size.into(),
+        precision: Some(recipe.precision.name().to_owned()),
         status: status.to_owned(),
         status_reason,
         epochs_done: trained.curves.len() as i64,

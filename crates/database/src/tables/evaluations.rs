@@ -83,6 +83,9 @@ table! {
         /// Where an imported row comes from: the declared source, the file and its row, from 1. Null where it was trained
         /// here.
         deterministic provenance: Option<String>;
+        /// What its network computed with: `float32` or `bfloat16`. Null in rows from before there was a choice and in
+        /// imported ones.
+        deterministic precision: Option<String>;
     }
 }
 
@@ -101,7 +104,7 @@ table! {
         deterministic arch_index: i64 = ARCH_INDEX;
         /// Seed of the training.
         deterministic seed: i64;
-        /// Epoch, from 0.
+        /// Epoch, from 1.
         deterministic epoch: i64 = NOT_NEGATIVE;
         /// Learning rate of the epoch.
         deterministic learning_rate: f64 = NOT_NEGATIVE;

@@ -191,7 +191,8 @@ impl<'a> Training<'a> {
             cells_per_stage: recipe.cells_per_stage,
             classes: data.classes(),
         };
-        let network = Network::new_on(cell, &shape, &Key::new(unit_id, "weights"), data.device())?;
+        let mut network = Network::new_on(cell, &shape, &Key::new(unit_id, "weights"), data.device())?;
+        network.set_precision(recipe.precision);
         let optimizer =
             Sgd::new(network.parameters_in_use(), recipe.momentum, recipe.nesterov, recipe.weight_decay)?;
         let unit = TrainedUnit {

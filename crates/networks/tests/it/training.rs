@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use metad2a_networks::{
-    Augmentation, EpochRow, Figures, Pictures, PreparedData, Recipe, Status, TrainedUnit, TrainingData, train,
+    Augmentation, EpochRow, Figures, Pictures, Precision, PreparedData, Recipe, Status, TrainedUnit,
+    TrainingData, train,
 };
 use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub(crate) const CELL: &str =
     "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
@@ -102,6 +103,21 @@ fn a_unit_repeats_bit_for_bit_whatever_is_trained_beside_it() {
     assert!(alone != companion);
     let other = numbers(&trained(CELL, &recipe(), "another unit"));
     assert!(other.0[0] != alone.0[0], "the unit id keys all random numbers");
+}
+
+#[test]
+fn a_training_in_bfloat16_repeats_learns_and_keeps_its_weights_in_float32() {
+    let recipe = Recipe { precision: Precision::Bfloat16, ..recipe() };
+    let unit = trained(CELL, &recipe, "unit");
+    assert!(numbers(&unit) == numbers(&trained(CELL, &recipe, "unit")));
+    assert!(
+        numbers(&unit)
+            != numbers(&trained(CELL, &Recipe { precision: Precision::Float32, ..recipe }, "unit"))
+    );
+    assert!(unit.valid.unwrap().accuracy > 0.9, "{:?}", unit.valid);
+    for (name, tensor) in unit.network.parameters().iter().chain(unit.network.statistics()) {
+        assert_eq!(tensor.kind(), Kind::Float, "{name}");
+    }
 }
 
 #[test]

@@ -256,6 +256,7 @@ fn recipes(section: Section<'_>) -> BTreeMap<String, Recipe> {
             momentum: entry.number("momentum", usual.momentum, 0.0, 0.9999),
             nesterov: entry.optional("nesterov", "`true` or `false`").unwrap_or(usual.nesterov),
             weight_decay: entry.number("weight_decay", usual.weight_decay, 0.0, 1.0),
+            precision: entry.optional("precision", "`float32` or `bfloat16`").unwrap_or(usual.precision),
             channels: entry.count("channels", usual.channels, 1, 1_024),
             cells_per_stage: entry.count("cells_per_stage", usual.cells_per_stage, 1, 100),
             image_size: entry.count("image_size", usual.image_size, 4, 1_024),
