@@ -102,6 +102,7 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
         finished_at: now(),
         protocol: None,
         provenance: None,
+        precision: None,
     }
 }
 
