@@ -25,6 +25,7 @@ mod blocks;
 mod error;
 mod extractor;
 mod fused;
+mod latency;
 mod layers;
 mod network;
 mod optimizer;
@@ -35,6 +36,7 @@ mod weights;
 
 pub use error::Error;
 pub use extractor::{Extractor, ExtractorKind, RgbPicture};
+pub use latency::Latency;
 pub use network::{Computation, Network, NetworkShape};
 pub use pictures::{Pictures, PreparedData, TrainingData};
 pub use recipe::{Augmentation, Precision, Recipe};

@@ -51,6 +51,8 @@ pub(super) fn is_permanent(error: &anyhow::Error) -> bool {
                 // A task tries an older checkpoint or none; what it is blamed for is never the checkpoint.
                 metad2a_networks::Error::Checkpoint { .. }
                 | metad2a_networks::Error::File { .. }
+                | metad2a_networks::Error::Memory(_)
+                | metad2a_networks::Error::Device(_)
                 | metad2a_networks::Error::Torch(_) => false,
             };
         }
@@ -98,7 +100,7 @@ mod tests {
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         let error = anyhow::Error::new(missing).context("cannot read the extractor weights");
         assert!(!is_permanent(&error));
-        let memory = metad2a_networks::Error::Torch("out of memory".into());
+        let memory = metad2a_networks::Error::Memory("64 pictures".into());
         assert!(!is_permanent(&anyhow::Error::new(memory)));
     }
 
@@ -118,7 +120,7 @@ mod tests {
         assert!(!is_out_of_reach(&storage(missing)));
         let unsettled = metad2a_database::Error::Unsettled { path: "p".into(), attempts: 9 };
         assert!(is_out_of_reach(&anyhow::Error::new(unsettled)));
-        let memory = metad2a_networks::Error::Torch("out of memory".into());
+        let memory = metad2a_networks::Error::Memory("64 pictures".into());
         assert!(!is_out_of_reach(&anyhow::Error::new(memory)));
     }
 

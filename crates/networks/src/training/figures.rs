@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Mean cross-entropy and share of right answers of one split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,18 @@ pub struct Figures {
 /// Mean over the batch.
 pub(super) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?)
+}
+
+/// What `attempt` makes of `pictures` pictures, or of half as many for as long as memory does not suffice, with the
+/// number that did.
+pub(super) fn that_fit<T>(pictures: i64, mut attempt: impl FnMut(i64) -> Result<T>) -> Result<(i64, T)> {
+    let mut pictures = pictures;
+    loop {
+        match attempt(pictures) {
+            Err(Error::Memory(_)) if pictures > 1 => pictures /= 2,
+            outcome => return outcome.map(|value| (pictures, value)),
+        }
+    }
 }
 
 /// Running sums over batches, kept on the device.
@@ -72,5 +84,40 @@ impl Sums {
             loss: self.loss.f_double_value(&[])? / count as f64,
             accuracy: self.right.f_int64_value(&[])? as f64 / count as f64,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An allocator with room for so many pictures: it refuses more with libtorch's own error.
+    fn room_for(most: i64) -> impl Fn(i64) -> Result<i64> {
+        move |pictures| {
+            if pictures > most {
+                Tensor::f_empty([1_i64 << 50], (Kind::Float, Device::Cpu))?;
+            }
+            Ok(pictures)
+        }
+    }
+
+    #[test]
+    fn pictures_are_halved_until_they_fit() {
+        for (most, fitting) in [(300, 256), (256, 256), (255, 128), (100, 64), (1, 1)] {
+            assert_eq!(that_fit(256, room_for(most)).unwrap(), (fitting, fitting), "room for {most}");
+        }
+        assert_eq!(that_fit(7, room_for(2)).unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_single_picture_that_does_not_fit_is_an_error_and_so_is_anything_but_memory_at_once() {
+        assert!(matches!(that_fit(256, room_for(0)), Err(Error::Memory(_))));
+        let mut attempts = 0;
+        let broken = that_fit(256, |_| {
+            attempts += 1;
+            Err::<(), _>(Error::Torch("shapes".into()))
+        });
+        assert!(matches!(broken, Err(Error::Torch(_))));
+        assert_eq!(attempts, 1);
     }
 }

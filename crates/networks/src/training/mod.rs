@@ -18,7 +18,7 @@ use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
 pub use self::figures::Figures;
-use self::figures::{Sums, cross_entropy};
+use self::figures::{Sums, cross_entropy, that_fit};
 use crate::{
     Network, NetworkShape, PreparedData, Recipe, Result,
     augmentation::{Epoch, Source},
@@ -27,7 +27,8 @@ use crate::{
     pictures::Prepared,
 };
 
-/// Pictures per forward pass when figures are taken. It bounds memory and changes nothing else.
+/// Pictures per forward pass when figures are taken, unless told otherwise. It bounds memory and changes nothing but
+/// the rounding of sums.
 const EVALUATION_BATCH: i64 = 256;
 
 /// One epoch of a training.
@@ -83,6 +84,8 @@ pub struct TrainedUnit {
     pub train_seconds: f64,
     /// The network with its last weights.
     pub network: Network,
+    /// Pictures per forward pass that figures were taken with at last: fewer than asked for where memory was short.
+    pub evaluation_batch: i64,
 }
 
 /// Watches a training, and may end or pause it.
@@ -203,6 +206,7 @@ impl<'a> Training<'a> {
             test: None,
             train_seconds: 0.0,
             network,
+            evaluation_batch: EVALUATION_BATCH,
         };
         Ok(Self {
             unit_id: unit_id.to_owned(),
@@ -219,12 +223,27 @@ impl<'a> Training<'a> {
         })
     }
 
+    /// Takes figures with at most so many pictures per forward pass, at least 1: what is known to fit.
+    #[must_use]
+    pub fn with_evaluation_batch(mut self, pictures: i64) -> Self {
+        self.unit.evaluation_batch = pictures.max(1);
+        self
+    }
+
+    /// Pictures per forward pass that figures are taken with: fewer than asked for once memory was short.
+    pub fn evaluation_batch(&self) -> i64 {
+        self.unit.evaluation_batch
+    }
+
     /// Epochs that are finished.
     pub fn epochs_done(&self) -> u32 {
         self.unit.curves.len() as u32
     }
 
     /// Trains until the end or a pause. At least one batch is done, so that even the shortest runs get on.
+    ///
+    /// Where memory is short for figures, they are taken of fewer pictures at once. The pictures of a training step are
+    /// the recipe's word: [`crate::Error::Memory`] if they do not fit.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Run<'a>> {
         while self.step(observer)? == Left::More {
             if observer.batch().is_break() {
@@ -295,10 +314,15 @@ impl<'a> Training<'a> {
     fn figures_batch(&mut self, split: &Prepared) -> Result<Option<Figures>> {
         let _guard = tch::no_grad_guard();
         let (count, done) = (split.count(), self.place.done);
-        let size = EVALUATION_BATCH.min(count - done);
-        let images = self.data.normalised(&split.pixels.f_narrow(0, done, size)?)?;
+        let wanted = self.unit.evaluation_batch.min(count - done);
+        let (size, logits) = that_fit(wanted, |size| {
+            let images = self.data.normalised(&split.pixels.f_narrow(0, done, size)?)?;
+            self.unit.network.forward(&images, false)
+        })?;
+        if size < wanted {
+            self.unit.evaluation_batch = size;
+        }
         let labels = split.labels.f_narrow(0, done, size)?;
-        let logits = self.unit.network.forward(&images, false)?;
         self.sums.add(&logits, &cross_entropy(&logits, &labels)?, &labels)?;
         self.place.done += size;
         if self.place.done < count {

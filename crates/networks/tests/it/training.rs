@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use metad2a_networks::{
-    Augmentation, EpochRow, Figures, Pictures, Precision, PreparedData, Recipe, Status, TrainedUnit,
-    TrainingData, train,
+    Augmentation, EpochRow, Figures, Observer, Pictures, Precision, PreparedData, Recipe, Run, Status,
+    TrainedUnit, Training, TrainingData, train,
 };
 use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
@@ -192,4 +192,42 @@ fn a_trained_network_gives_its_figures_again_with_the_data_sets_own_normalisatio
     let right = logits.argmax(1, false).eq_tensor(&Tensor::from_slice(&test.labels)).sum(tch::Kind::Int64);
     let accuracy = right.int64_value(&[]) as f64 / 30.0;
     assert!((accuracy - unit.test.unwrap().accuracy).abs() < 1e-9);
+}
+
+#[test]
+fn fewer_pictures_at_once_change_the_figures_by_rounding_alone() {
+    let recipe = Recipe { epochs: 2, ..recipe() };
+    let data = data();
+    let cell: Cell = CELL.parse().unwrap();
+    let usual = trained(CELL, &recipe, "unit");
+    for pictures in [1, 3, 16] {
+        let mut training =
+            Training::new(cell, &recipe, &data, "unit").unwrap().with_evaluation_batch(pictures);
+        assert_eq!(training.evaluation_batch(), pictures);
+        let unit = loop {
+            match training.run(&mut Never).unwrap() {
+                Run::Finished(unit) => break *unit,
+                Run::Paused(paused) => training = *paused,
+            }
+        };
+        assert_eq!(unit.network.to_safetensors().unwrap(), usual.network.to_safetensors().unwrap());
+        for (one, other) in [(unit.valid, usual.valid), (unit.test, usual.test)] {
+            let (one, other) = (one.unwrap(), other.unwrap());
+            assert_eq!(one.accuracy, other.accuracy, "{pictures} at once");
+            assert!((one.loss - other.loss).abs() < 1e-6, "{pictures} at once: {one:?}, {other:?}");
+        }
+    }
+}
+
+/// Lets every training run.
+struct Never;
+
+impl Observer for Never {
+    fn epoch(&mut self, _row: EpochRow) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn batch(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
