@@ -114,6 +114,7 @@ fn summary(task: &Task) -> Summary {
         Task::Evaluate(task) => Summary::Evaluations {
             units: task.units.len() as u64,
             diverged: 0,
+            failed: 0,
             train_pictures: 400,
             valid_pictures: 200,
             test_pictures: 0,

@@ -50,6 +50,7 @@ pub(crate) struct Delivery {
     pub(crate) weights: BTreeMap<String, String>,
     pub(crate) max_attempts: u32,
     pub(crate) patience_seconds: u64,
+    pub(crate) measure_latency: bool,
     /// The run's; each message has a span of its own in it.
     pub(crate) trace: TraceContext,
 }
@@ -67,6 +68,7 @@ impl Delivery {
             )]),
             max_attempts: specification.patience.max_attempts,
             patience_seconds: specification.patience.no_progress_seconds,
+            measure_latency: specification.evaluations.latency,
             trace: TraceContext::start(),
         }
     }
@@ -95,6 +97,7 @@ impl Delivery {
             failures: Vec::new(),
             max_attempts: self.max_attempts,
             patience_seconds: self.patience_seconds,
+            measure_latency: self.measure_latency,
         };
         Message::new(id, envelope.encode()).with_trace(&self.trace.child())
     }

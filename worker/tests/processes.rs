@@ -185,6 +185,7 @@ fn training(folder: &Path, epochs: u32) -> Envelope {
         failures: Vec::new(),
         max_attempts: 2,
         patience_seconds: LONGEST.as_secs(),
+        measure_latency: false,
     }
 }
 

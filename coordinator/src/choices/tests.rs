@@ -58,6 +58,7 @@ fn planner(study: &Study) -> Planner<'_> {
         let summary = Summary::Evaluations {
             units: task.units.len() as u64,
             diverged: 0,
+            failed: 0,
             train_pictures: 1,
             valid_pictures: 1,
             test_pictures: 1,

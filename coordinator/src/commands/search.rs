@@ -279,6 +279,7 @@ async fn carry_out(
             )]),
             max_attempts: specification.patience.max_attempts,
             patience_seconds: specification.patience.no_progress_seconds,
+            measure_latency: specification.evaluations.latency,
             trace: metad2a_queue::TraceContext::start(),
         };
         let mut leader = Leader::new(store.clone(), queue.clone(), delivery, Some(worker)).await?;

@@ -66,6 +66,7 @@ impl World {
             weights: BTreeMap::new(),
             max_attempts: 3,
             patience_seconds: 60,
+            measure_latency: false,
             trace: TraceContext::start(),
         };
         let mut leader = Leader::new(store.clone(), queue.clone(), delivery, None).await.unwrap();

@@ -23,7 +23,7 @@ pub struct Latency {
 }
 
 impl Network {
-    /// Measures forward passes of `batch` pictures of `image_size` pixels, in f32 on the network's device, with as many
+    /// Measures forward passes of `batch` pictures of `image_size` pixels, in the network's precision on its device, with as many
     /// threads as the process has. Ends after 20 passes or 0.3 s, whichever is less, and three to warm up.
     pub fn latency(&self, batch: i64, image_size: i64) -> Result<Latency> {
         require(batch >= 1, "batch", "at least 1", batch)?;

@@ -58,6 +58,10 @@ pub struct Envelope {
     pub max_attempts: u32,
     /// Wall-clock limit without any sign of progress, in seconds.
     pub patience_seconds: u64,
+    /// Whether trained networks are measured for their latency. It adds measured columns and changes no result, so it is no
+    /// part of the task.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub measure_latency: bool,
 }
 
 /// A message that cannot be read.

@@ -233,6 +233,11 @@ impl Recipe {
             precision: Precision::Float32,
         }
     }
+
+    /// The published recipe of 12 epochs, with a cosine of its own.
+    pub fn nas_bench_201_12() -> Self {
+        Self { epochs: 12, ..Self::nas_bench_201() }
+    }
 }
 
 /// One training of one cell: what is trained, counted and never done twice.
@@ -436,6 +441,9 @@ pub enum Summary {
     Evaluations {
         units: u64,
         diverged: u64,
+        /// Units that could not be trained.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        failed: u64,
         train_pictures: u64,
         valid_pictures: u64,
         test_pictures: u64,
@@ -463,6 +471,11 @@ pub enum Summary {
         /// Best first.
         ranked: Vec<RankedCell>,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Summary {

@@ -10,8 +10,8 @@ use super::Engine;
 use super::checkpoints::{BadCheckpoint, belongs};
 use crate::protocol::{Job, Paused};
 
-/// Raised when the form changes; another version's checkpoints are passed over.
-const VERSION: u32 = 1;
+/// Raised when the form changes; a newer version's checkpoints are passed over. 2: with the memory that was used.
+const VERSION: u32 = 2;
 
 /// The rows of a finished unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,15 @@ pub(super) struct UnitRows {
 pub(super) struct Bundle<'a> {
     /// Of the first units, in their order.
     pub(super) finished: Vec<UnitRows>,
-    /// Of the next one.
-    pub(super) training: Option<Training<'a>>,
+    /// The next one.
+    pub(super) paused: Option<PausedUnit<'a>>,
+}
+
+/// A unit between two batches.
+pub(super) struct PausedUnit<'a> {
+    pub(super) training: Training<'a>,
+    /// The most memory that was used so far; `None` where it is not known of every slice.
+    pub(super) peak_memory_bytes: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +43,9 @@ struct State {
     version: u32,
     task: String,
     finished: Vec<UnitRows>,
+    /// Of the paused unit; absent in the first form.
+    #[serde(default)]
+    peak_memory_bytes: Option<u64>,
 }
 
 impl<'a> Bundle<'a> {
@@ -48,7 +58,7 @@ impl<'a> Bundle<'a> {
         data: &'a PreparedData,
     ) -> anyhow::Result<Self> {
         let (state, tensors): (State, _) = engine.load(checkpoint)?;
-        belongs(state.version == VERSION, || {
+        belongs((1..=VERSION).contains(&state.version), || {
             format!("it has form {}, this program knows {VERSION}", state.version)
         })?;
         belongs(state.task == checkpoint.id, || format!("it is of task `{}`", state.task))?;
@@ -63,21 +73,23 @@ impl<'a> Bundle<'a> {
         };
         let place = state.finished.len();
         let training = Training::resume(task.units[place].cell, recipe, data, &ids[place], training)?;
-        Ok(Self { finished: state.finished, training: Some(training) })
+        let paused = PausedUnit { training, peak_memory_bytes: state.peak_memory_bytes };
+        Ok(Self { finished: state.finished, paused: Some(paused) })
     }
 
-    /// Stores rows and training for the next slice.
+    /// Stores rows and the paused unit for the next slice.
     pub(super) fn save(
         engine: &Engine,
         job: &Job,
         finished: Vec<UnitRows>,
-        training: &Training<'_>,
+        paused: &PausedUnit<'_>,
         total: u64,
     ) -> anyhow::Result<Paused> {
         let epochs: usize = finished.iter().map(|rows| rows.curves.len()).sum();
-        let done = epochs as u64 + u64::from(training.epochs_done());
-        let state = State { version: VERSION, task: job.id.clone(), finished };
-        let files = engine.save(job, &state, vec![training.to_checkpoint()?])?;
+        let done = epochs as u64 + u64::from(paused.training.epochs_done());
+        let peak_memory_bytes = paused.peak_memory_bytes;
+        let state = State { version: VERSION, task: job.id.clone(), finished, peak_memory_bytes };
+        let files = engine.save(job, &state, vec![paused.training.to_checkpoint()?])?;
         Ok(Paused { files, done, total })
     }
 }

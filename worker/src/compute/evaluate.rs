@@ -2,43 +2,44 @@
 //!
 //! **Invariant:** a unit's row depends on the unit alone: its randomness is keyed by its id, never by the bundle's.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
-use metad2a_database::now;
-use metad2a_database::tables::{CurveRow, EvaluationRow};
 use metad2a_images::{DatasetDraw, DrawnPicture, SplitFractions, data_hash, draw};
 use metad2a_networks::{
-    EpochRow, Figures, Observer, Pictures, PreparedData, Run, Status, TrainedUnit, Training, TrainingData,
+    EpochRow, Latency, Network, Observer, Pictures, PreparedData, Run, Status, Training, TrainingData,
 };
 use metad2a_pipeline::envelope::Envelope;
-use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Precision, Recipe, Summary, Unit};
-use metad2a_search_space::{MacroShape, flops, parameters};
+use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Precision, Recipe, Summary};
 
 use super::Engine;
-use super::bundle::{Bundle, UnitRows};
+use super::bundle::{Bundle, PausedUnit, UnitRows};
+use super::memory::PeakMemory;
 use super::slice::Slice;
+use super::unit_failures::{Answer, answer};
+use super::unit_rows::{DIVERGED, FAILED, Labels, Measurements, failed_rows, trained_rows};
 use crate::device;
 use crate::protocol::{Finished, Job, Outcome};
 
-/// Epochs over which the label `fit_loss` is averaged.
-const FIT_EPOCHS: usize = 10;
 /// Points on a curve of validation figures: validating after every epoch may cost as much as the training.
 const VALIDATIONS: u32 = 10;
 
-/// The status of a row whose training lost its numbers.
-const DIVERGED: &str = "diverged";
+/// Lets a training run until its end, a pause or an error.
+pub(super) type LetRun<'f> =
+    dyn for<'a> FnMut(Training<'a>, &mut dyn Observer) -> metad2a_networks::Result<Run<'a>> + 'f;
 
-/// The version of libtorch that tch 0.24 is the binding of. torch-sys refuses to build with any other.
-const LIBTORCH_VERSION: &str = "2.11.0";
+/// How many pictures at once fit into this process's device when figures are taken, by recipe and dataset; only where
+/// it is less than usual.
+pub(super) type EvaluationBatches = HashMap<(String, String), i64>;
 
 /// The last dataset at the last picture size, on the device.
 pub(super) struct PreparedDataset {
-    dataset: String,
+    pub(super) dataset: String,
     image_size: u32,
     data: PreparedData,
-    data_hash: String,
-    train_pictures: u64,
+    pub(super) data_hash: String,
+    pub(super) train_pictures: u64,
     valid_pictures: u64,
     test_pictures: u64,
 }
@@ -69,46 +70,105 @@ impl Engine {
         task: &Evaluate,
         slice: &mut Slice<'_>,
     ) -> anyhow::Result<Outcome> {
+        self.evaluate_with(job, task, slice, &mut |training, observer| training.run(observer))
+    }
+
+    /// As [`Engine::evaluate`], with trainings that `let_run` lets run.
+    pub(super) fn evaluate_with(
+        &mut self,
+        job: &Job,
+        task: &Evaluate,
+        slice: &mut Slice<'_>,
+        let_run: &mut LetRun<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let recipe = network_recipe(&task.recipe);
+        // A broken recipe is the bundle's fault; what a unit fails of below is its own.
+        recipe.validate().context("the recipe cannot be trained with")?;
         self.prepare(&task.dataset, task.recipe.image_size, &job.envelope)?;
         slice.progress(0, 0);
         let prepared = self.prepared.as_ref().context("no dataset is prepared")?;
-        let recipe = network_recipe(&task.recipe);
-        let bundle =
-            self.resumed(job, |checkpoint| Bundle::load(self, checkpoint, task, &recipe, &prepared.data))?;
-        let Bundle { mut finished, training: mut paused } = bundle.unwrap_or_default();
+        let Bundle { mut finished, mut paused } = self
+            .resumed(job, |checkpoint| Bundle::load(self, checkpoint, task, &recipe, &prepared.data))?
+            .unwrap_or_default();
+        let device = device::name(self.device);
+        let sizes = (task.recipe.id(), prepared.dataset.clone());
+        let is_last_attempt = job.envelope.failures.len() + 1 >= job.envelope.max_attempts as usize;
         let total = task.units.len() as u64 * u64::from(task.recipe.epochs);
         for (number, unit) in task.units.iter().enumerate().skip(finished.len()) {
             let unit_id = task.unit_id(unit);
-            let failed = || format!("cannot train cell `{}` with seed {}", unit.cell, unit.seed);
-            let training = match paused.take() {
-                Some(training) => training,
-                None => Training::new(unit.cell, &recipe, &prepared.data, &unit_id).with_context(failed)?,
+            let (task_id, dataset, device) = (job.id.as_str(), prepared, device.as_str());
+            let labels = Labels { task_id, task, unit, unit_id: &unit_id, dataset, device };
+            let memory = PeakMemory::from_now(self.device);
+            let resumed = paused.take();
+            let peak_before = resumed.as_ref().map_or(Some(0), |paused| paused.peak_memory_bytes);
+            let peak = || Some(memory.bytes()?.max(peak_before?));
+            let ready = match resumed {
+                Some(paused) => Ok(paused.training),
+                None => Training::new(unit.cell, &recipe, &prepared.data, &unit_id),
             };
-            let before = number as u64 * u64::from(task.recipe.epochs);
-            let done = before + u64::from(training.epochs_done());
-            let mut watch = Watch { slice: &mut *slice, done, total };
-            let trained = match training.run(&mut watch).with_context(failed)? {
-                Run::Finished(trained) => trained,
-                Run::Paused(training) => {
-                    return Bundle::save(self, job, finished, &training, total).map(Outcome::Paused);
+            let run = ready.and_then(|training| {
+                let before = number as u64 * u64::from(task.recipe.epochs);
+                let done = before + u64::from(training.epochs_done());
+                let training = match self.evaluation_batches.get(&sizes) {
+                    Some(pictures) => training.with_evaluation_batch(*pictures),
+                    None => training,
+                };
+                let usual = training.evaluation_batch();
+                let run = let_run(training, &mut Watch { slice: &mut *slice, done, total })?;
+                let fitting = match &run {
+                    Run::Finished(trained) => trained.evaluation_batch,
+                    Run::Paused(training) => training.evaluation_batch(),
+                };
+                if fitting < usual {
+                    tracing::warn!(
+                        unit = unit_id,
+                        fitting,
+                        "memory is short: figures are taken of fewer pictures at once"
+                    );
+                    self.evaluation_batches.insert(sizes.clone(), fitting);
                 }
-            };
-            let labels = Labels { task_id: &job.id, task, unit, unit_id: &unit_id };
-            finished.push(UnitRows {
-                evaluation: evaluation_row(&labels, prepared, &trained, &device::name(self.device)),
-                curves: trained
-                    .curves
-                    .iter()
-                    .map(|epoch| curve_row(&labels, &prepared.dataset, epoch))
-                    .collect(),
+                Ok(run)
+            });
+            finished.push(match run {
+                Ok(Run::Paused(training)) => {
+                    let unit = PausedUnit { training: *training, peak_memory_bytes: peak() };
+                    return Bundle::save(self, job, finished, &unit, total).map(Outcome::Paused);
+                }
+                Ok(Run::Finished(trained)) => {
+                    let mut measured = Measurements { peak_memory_bytes: peak(), ..Measurements::default() };
+                    if job.envelope.measure_latency && trained.status == Status::Completed {
+                        measured.latency_batch_1 = latency(&trained.network, 1, recipe.image_size);
+                        measured.latency_batch_64 = latency(&trained.network, 64, recipe.image_size);
+                    }
+                    trained_rows(&labels, &trained, &measured)
+                }
+                Err(error) => match answer(&error, task.recipe.batch_size, is_last_attempt) {
+                    Answer::Row(reason) => {
+                        tracing::warn!(unit = unit_id, cell = %unit.cell, reason, "a unit cannot be trained");
+                        failed_rows(&labels, reason)
+                    }
+                    Answer::Attempt => {
+                        let (cell, seed) = (unit.cell, unit.seed);
+                        return Err(error)
+                            .with_context(|| format!("cannot train cell `{cell}` with seed {seed}"));
+                    }
+                },
             });
         }
+        self.bundle_done(task, finished)
+    }
+
+    /// Stores the rows of a bundle whose units are all finished.
+    fn bundle_done(&self, task: &Evaluate, finished: Vec<UnitRows>) -> anyhow::Result<Outcome> {
+        let prepared = self.prepared.as_ref().context("no dataset is prepared")?;
         let (evaluations, curves): (Vec<_>, Vec<_>) =
             finished.into_iter().map(|rows| (rows.evaluation, rows.curves)).unzip();
         let curves = curves.concat();
+        let with_status = |status| evaluations.iter().filter(|row| row.status == status).count() as u64;
         let summary = Summary::Evaluations {
             units: evaluations.len() as u64,
-            diverged: evaluations.iter().filter(|row| row.status == DIVERGED).count() as u64,
+            diverged: with_status(DIVERGED),
+            failed: with_status(FAILED),
             train_pictures: prepared.train_pictures,
             valid_pictures: prepared.valid_pictures,
             test_pictures: prepared.test_pictures,
@@ -162,6 +222,12 @@ impl Engine {
     }
 }
 
+/// A measurement that does not work out costs a figure, not the training.
+fn latency(network: &Network, pictures: i64, image_size: i64) -> Option<Latency> {
+    let latency = network.latency(pictures, image_size);
+    latency.inspect_err(|error| tracing::warn!(pictures, "the latency cannot be measured: {error}")).ok()
+}
+
 pub(super) fn split_fractions(fractions: Fractions) -> SplitFractions {
     SplitFractions { train: fractions.train, valid: fractions.valid, test: fractions.test }
 }
@@ -200,114 +266,5 @@ fn network_recipe(recipe: &Recipe) -> metad2a_networks::Recipe {
             Precision::Bfloat16 => metad2a_networks::Precision::Bfloat16,
         },
         validate_every: recipe.epochs.div_ceil(VALIDATIONS),
-    }
-}
-
-/// What the rows of one unit have in common.
-struct Labels<'a> {
-    task_id: &'a str,
-    task: &'a Evaluate,
-    unit: &'a Unit,
-    unit_id: &'a str,
-}
-
-fn evaluation_row(
-    labels: &Labels<'_>,
-    dataset: &PreparedDataset,
-    trained: &TrainedUnit,
-    device: &str,
-) -> EvaluationRow {
-    let recipe = &labels.task.recipe;
-    let cell = labels.unit.cell;
-    let shape = MacroShape {
-        channels: recipe.channels.into(),
-        cells_per_stage: recipe.cells_per_stage.into(),
-        image_size: recipe.image_size.into(),
-        classes: labels.task.dataset.classes.len() as u64,
-    };
-    let (status, status_reason) = match &trained.status {
-        Status::Completed => ("completed", None),
-        Status::Diverged { epoch, reason } => (DIVERGED, Some(format!("epoch {epoch}: {reason}"))),
-        Status::Stopped => ("stopped", Some("stopped early".to_owned())),
-    };
-    let [train, valid, test] =
-        [&trained.train, &trained.valid, &trained.test].map(|figures| figures.as_ref().map(Accurate::of));
-    EvaluationRow {
-        unit_id: labels.unit_id.to_owned(),
-        dataset_id: dataset.dataset.clone(),
-        arch_index: i64::from(cell.index().get()),
-        cell: cell.to_string(),
-        seed: labels.unit.seed as i64,
-        recipe_id: recipe.id(),
-        epochs: recipe.epochs.into(),
-        batch_size: recipe.batch_size.into(),
-        learning_rate: recipe.learning_rate,
-        channels: recipe.channels.into(),
-        cells_per_stage: recipe.cells_per_stage.into(),
-        image_size: recipe.image_size.into(),
-        precision: Some(recipe.precision.name().to_owned()),
-        status: status.to_owned(),
-        status_reason,
-        epochs_done: trained.curves.len() as i64,
-        train_accuracy: train.as_ref().and_then(|figures| figures.accuracy),
-        train_loss: train.as_ref().and_then(|figures| figures.loss),
-        valid_accuracy: valid.as_ref().and_then(|figures| figures.accuracy),
-        valid_loss: valid.as_ref().and_then(|figures| figures.loss),
-        test_accuracy: test.as_ref().and_then(|figures| figures.accuracy),
-        test_loss: test.as_ref().and_then(|figures| figures.loss),
-        fit_loss: fit_loss(trained),
-        train_loss_sum: finite(trained.curves.iter().map(|epoch| epoch.train_loss).sum()),
-        params: parameters(cell, shape) as i64,
-        flops: flops(cell, shape) as i64,
-        data_hash: dataset.data_hash.clone(),
-        train_seconds: trained.train_seconds,
-        code_version: env!("CARGO_PKG_VERSION").to_owned(),
-        libtorch_version: LIBTORCH_VERSION.to_owned(),
-        device: device.to_owned(),
-        task_id: labels.task_id.to_owned(),
-        finished_at: now(),
-        protocol: None,
-        provenance: None,
-    }
-}
-
-/// Figures of a split; a diverged network may have some that are no numbers.
-struct Accurate {
-    loss: Option<f64>,
-    accuracy: Option<f64>,
-}
-
-impl Accurate {
-    fn of(figures: &Figures) -> Self {
-        Self { loss: finite(figures.loss), accuracy: finite(figures.accuracy) }
-    }
-}
-
-fn finite(number: f64) -> Option<f64> {
-    number.is_finite().then_some(number)
-}
-
-/// Mean training loss of the last epochs; only of a network that completed its recipe, as others are not comparable.
-fn fit_loss(trained: &TrainedUnit) -> Option<f64> {
-    if trained.status != Status::Completed || trained.curves.is_empty() {
-        return None;
-    }
-    let last = &trained.curves[trained.curves.len().saturating_sub(FIT_EPOCHS)..];
-    finite(last.iter().map(|epoch| epoch.train_loss).sum::<f64>() / last.len() as f64)
-}
-
-fn curve_row(labels: &Labels<'_>, dataset: &str, epoch: &EpochRow) -> CurveRow {
-    CurveRow {
-        unit_id: labels.unit_id.to_owned(),
-        dataset_id: dataset.to_owned(),
-        arch_index: i64::from(labels.unit.cell.index().get()),
-        seed: labels.unit.seed as i64,
-        epoch: i64::from(epoch.epoch) + 1,
-        learning_rate: epoch.learning_rate,
-        train_loss: finite(epoch.train_loss),
-        train_accuracy: finite(epoch.train_accuracy),
-        valid_loss: epoch.valid_loss.and_then(finite),
-        valid_accuracy: epoch.valid_accuracy.and_then(finite),
-        train_seconds: epoch.seconds,
     }
 }

@@ -201,6 +201,7 @@ mod tests {
             failures: Vec::new(),
             max_attempts: 1,
             patience_seconds: 1,
+            measure_latency: false,
         };
         let chosen = chosen(task, &envelope, pictures)?;
         Ok(chosen

@@ -13,6 +13,7 @@ mod evaluate;
 mod extract;
 mod imported_rows;
 mod inputs;
+mod memory;
 mod models;
 mod search;
 mod settings;
@@ -21,6 +22,8 @@ mod slice;
 mod tests;
 mod train;
 mod training_data;
+mod unit_failures;
+mod unit_rows;
 mod validate;
 
 use std::io::{BufRead, Write};
@@ -37,7 +40,7 @@ use crate::cli::ComputeArguments;
 use crate::device;
 use crate::protocol::{Job, Order, Outcome, Report};
 use error::{is_out_of_reach, is_permanent};
-use evaluate::PreparedDataset;
+use evaluate::{EvaluationBatches, PreparedDataset};
 use inputs::{ExtractorCache, PictureCache};
 use slice::Pauses;
 pub use slice::Slice;
@@ -146,6 +149,7 @@ pub struct Engine {
     pictures: PictureCache,
     extractors: ExtractorCache,
     prepared: Option<PreparedDataset>,
+    evaluation_batches: EvaluationBatches,
     training_data: TrainingDataCache,
 }
 
@@ -165,6 +169,7 @@ impl Engine {
             pictures: PictureCache::default(),
             extractors: ExtractorCache::default(),
             prepared: None,
+            evaluation_batches: EvaluationBatches::default(),
             training_data: TrainingDataCache::default(),
         })
     }

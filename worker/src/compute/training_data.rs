@@ -199,7 +199,7 @@ fn rows_of_dataset(
         })?;
         let cell: Cell =
             row.cell.parse().map_err(|error| broken(id, format!("unit `{unit}` names no cell: {error}")))?;
-        // A network that diverged has no accuracy to learn from.
+        // A network that diverged or failed has no accuracy to learn from.
         if let Some(valid_accuracy) = row.valid_accuracy {
             cells.push(cell);
             measured.push(Measured { valid_accuracy, fit_loss: row.fit_loss });

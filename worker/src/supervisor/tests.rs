@@ -192,6 +192,7 @@ fn envelope(max_attempts: u32) -> Envelope {
         failures: Vec::new(),
         max_attempts,
         patience_seconds: 60,
+        measure_latency: false,
     }
 }
 

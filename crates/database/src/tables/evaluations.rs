@@ -37,11 +37,11 @@ table! {
         deterministic cells_per_stage: i64 = AT_LEAST_ONE;
         /// Height and width of the pictures, in pixels.
         deterministic image_size: i64 = AT_LEAST_ONE;
-        /// `completed`, `diverged` or `stopped` (early, on purpose).
+        /// `completed`, `diverged`, `stopped` (early, on purpose) or `failed` (it could not be trained: no figures).
         deterministic status: String;
-        /// Why it diverged or was stopped; null where it completed.
+        /// Why it diverged, was stopped or failed; null where it completed.
         deterministic status_reason: Option<String>;
-        /// Epochs that were trained to their end; fewer than `epochs` unless completed.
+        /// Epochs that were trained to their end; fewer than `epochs` unless completed, and 0 where it failed.
         deterministic epochs_done: i64 = NOT_NEGATIVE;
         /// Share of training pictures classified rightly after training.
         deterministic train_accuracy: Option<f64> = SHARE;
@@ -65,7 +65,7 @@ table! {
         deterministic flops: i64 = NOT_NEGATIVE;
         /// Hash of the pictures it was trained on, see `datasets`; empty in imported rows.
         deterministic data_hash: String;
-        /// Time of all training steps, in seconds; 0 in imported rows that do not tell it.
+        /// Time of all training steps, in seconds; 0 where it failed, and in imported rows that do not tell it.
         measured train_seconds: f64 = NOT_NEGATIVE;
         /// Version of the worker program; `imported` in imported rows.
         measured code_version: String;
@@ -86,6 +86,23 @@ table! {
         /// What its network computed with: `float32` or `bfloat16`. Null in rows from before there was a choice and in
         /// imported ones.
         deterministic precision: Option<String>;
+        /// Pictures that a training step took in per second, over the finished epochs and without validation; null where no
+        /// epoch was finished.
+        measured images_per_second: Option<f64> = NOT_NEGATIVE;
+        /// Most resident memory of the compute process while it trained this network, in bytes; its programs, pictures and
+        /// caches are part of it, an accelerator's memory is not. Null where it was trained on one, or where the system does
+        /// not tell.
+        measured peak_memory_bytes: Option<i64> = NOT_NEGATIVE;
+        /// Median time of a forward pass of one picture through the trained network on `device`, in milliseconds; null where
+        /// the pipeline does not ask for it (`evaluations.latency`), or the training did not complete.
+        measured latency_batch_1_median_milliseconds: Option<f64> = NOT_NEGATIVE;
+        /// 95th percentile of the same, in milliseconds.
+        measured latency_batch_1_p95_milliseconds: Option<f64> = NOT_NEGATIVE;
+        /// Median time of a forward pass of 64 pictures at once, in milliseconds for all of them; null as for one picture,
+        /// and where 64 do not fit into memory.
+        measured latency_batch_64_median_milliseconds: Option<f64> = NOT_NEGATIVE;
+        /// 95th percentile of the same, in milliseconds.
+        measured latency_batch_64_p95_milliseconds: Option<f64> = NOT_NEGATIVE;
     }
 }
 

@@ -1,4 +1,5 @@
-//! How long networks take on devices: imported, since this product measures none itself.
+//! How long networks take on devices, as imports tell it. What is measured here stands in `evaluations`: a row of this
+//! table speaks of a cell on a device, and one cell is trained several times.
 
 use crate::table::table;
 use crate::tables::{ARCH_INDEX, AT_LEAST_ONE, NOT_NEGATIVE};

@@ -7,6 +7,7 @@
 //! Deliberately absent: secrets (they come from the environment) and devices (each worker knows its own).
 
 mod read;
+mod recipes;
 mod section;
 
 use std::collections::BTreeMap;
@@ -108,6 +109,9 @@ pub struct Evaluations {
     pub seeds: Vec<u64>,
     /// Units per task.
     pub bundle: u32,
+    /// Whether every trained network of the pipeline is measured for its latency.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub latency: bool,
 }
 
 /// How one model is meta-trained.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::recipes::recipes;
 use super::section::{Problem, Problems, Section};
 use super::{
     ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, RefreshChoice, SearchChoice,
@@ -12,8 +13,7 @@ use super::{
 };
 use crate::labels::Label;
 use crate::tasks::{
-    Augmentation, Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, PicturesPerClass,
-    Recipe,
+    Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, PicturesPerClass, Recipe,
 };
 
 /// All cells of the search space.
@@ -113,7 +113,7 @@ fn imported_protocols(models: &mut Section<'_>) -> Vec<String> {
     names
 }
 
-fn check_name(section: &Section<'_>, key: &str, name: &str) {
+pub(super) fn check_name(section: &Section<'_>, key: &str, name: &str) {
     let allowed = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     if name.is_empty() || name.len() > 60 || !name.chars().all(allowed) {
         let rule = format!("must be 1 to 60 lower-case letters, digits and dashes, got `{name}`");
@@ -237,37 +237,6 @@ fn datasets(mut section: Section<'_>) -> Datasets {
     }
 }
 
-fn recipes(section: Section<'_>) -> BTreeMap<String, Recipe> {
-    let usual = Recipe::nas_bench_201();
-    let mut recipes = BTreeMap::new();
-    for (name, mut entry) in section.named_sections() {
-        check_name(&entry, "(name)", &name);
-        let mut augmentation = entry.section("augmentation");
-        let flip = augmentation.optional("horizontal_flip", "`true` or `false`");
-        let augment = Augmentation {
-            horizontal_flip: flip.unwrap_or(usual.augmentation.horizontal_flip),
-            crop_padding: augmentation.count("crop_padding", usual.augmentation.crop_padding, 0, 64),
-        };
-        augmentation.finish();
-        let recipe = Recipe {
-            epochs: entry.count("epochs", usual.epochs, 1, 100_000),
-            batch_size: entry.count("batch_size", usual.batch_size, 2, 65_536),
-            learning_rate: entry.number("learning_rate", usual.learning_rate, 1e-9, 100.0),
-            momentum: entry.number("momentum", usual.momentum, 0.0, 0.9999),
-            nesterov: entry.optional("nesterov", "`true` or `false`").unwrap_or(usual.nesterov),
-            weight_decay: entry.number("weight_decay", usual.weight_decay, 0.0, 1.0),
-            precision: entry.optional("precision", "`float32` or `bfloat16`").unwrap_or(usual.precision),
-            channels: entry.count("channels", usual.channels, 1, 1_024),
-            cells_per_stage: entry.count("cells_per_stage", usual.cells_per_stage, 1, 100),
-            image_size: entry.count("image_size", usual.image_size, 4, 1_024),
-            augmentation: augment,
-        };
-        entry.finish();
-        recipes.insert(name, recipe);
-    }
-    recipes
-}
-
 fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<String> {
     let name: String = section.required("recipe", "the name of one of the `recipes`")?;
     if !recipes.contains_key(&name) {
@@ -300,8 +269,9 @@ fn evaluations(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> 
     let with_live_3x3 = section.number("with_live_3x3", 0.25, 0.0, 1.0);
     let seeds = seeds(&mut section);
     let bundle = section.count("bundle", 4, 1, 256);
+    let latency = section.optional("latency", "`true` or `false`").unwrap_or(false);
     section.finish();
-    Some(Evaluations { recipe: recipe?, anchors, cells_per_dataset, with_live_3x3, seeds, bundle })
+    Some(Evaluations { recipe: recipe?, anchors, cells_per_dataset, with_live_3x3, seeds, bundle, latency })
 }
 
 fn training(mut section: Section<'_>, feature_width: u32) -> Training {

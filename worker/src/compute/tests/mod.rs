@@ -3,6 +3,7 @@
 mod models;
 mod pauses;
 mod pictures;
+mod troubles;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ fn envelope(task: Task) -> Envelope {
         failures: Vec::new(),
         max_attempts: 1,
         patience_seconds: 60,
+        measure_latency: false,
     }
 }
 

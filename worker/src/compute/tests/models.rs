@@ -100,9 +100,7 @@ fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>
         device: "cpu".into(),
         task_id: BUNDLE.into(),
         finished_at: now(),
-        protocol: None,
-        provenance: None,
-        precision: None,
+        ..EvaluationRow::default()
     }
 }
 

@@ -11,7 +11,7 @@ use super::*;
 use crate::protocol::Paused;
 
 /// The record that the supervisor would write.
-fn record(job: &Job, slice: u32, paused: Paused) -> Checkpoint {
+pub(super) fn record(job: &Job, slice: u32, paused: Paused) -> Checkpoint {
     Checkpoint {
         kind: job.envelope.task.kind().name().into(),
         id: job.id.clone(),
@@ -38,7 +38,7 @@ fn slice(engine: &mut Engine, job: &Job, batches: Option<u32>) -> Outcome {
     engine.work(job, &mut Slice::new(&mut |_, _| {}, &mut is_over)).unwrap()
 }
 
-fn paused(engine: &mut Engine, job: &Job, batches: u32) -> Paused {
+pub(super) fn paused(engine: &mut Engine, job: &Job, batches: u32) -> Paused {
     match slice(engine, job, Some(batches)) {
         Outcome::Paused(paused) => paused,
         Outcome::Finished(_) => panic!("the task is longer than {batches} batches"),
@@ -62,13 +62,13 @@ fn in_slices(store: &str, mut job: Job, batches: u32) -> (Engine, Finished, u32)
 }
 
 /// A bundle of two units with the pictures of `folder`.
-fn bundle(folder: &Path) -> Job {
+pub(super) fn bundle(folder: &Path) -> Job {
     let mut envelope = envelope(Task::Evaluate(evaluate(&[0, 1], &units())));
     envelope.sources.insert(SOURCE.into(), write_idx(folder));
     job(envelope)
 }
 
-fn of(job: &Job) -> &Evaluate {
+pub(super) fn of(job: &Job) -> &Evaluate {
     let Task::Evaluate(task) = &job.envelope.task else { panic!("a bundle") };
     task
 }

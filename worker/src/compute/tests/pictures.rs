@@ -90,19 +90,30 @@ fn rows(store: &str, task: Evaluate, source: &SourceAddress) -> (Vec<EvaluationR
     (rows, curves, finished.summary)
 }
 
+/// The rows of a finished bundle with their measured columns.
+pub(super) fn measured_rows_of(engine: &Engine, finished: &Finished) -> Vec<EvaluationRow> {
+    engine.runtime.block_on(engine.store.read_files(&finished.files[..1])).unwrap()
+}
+
 /// The rows of a finished bundle without their measured columns.
 pub(super) fn rows_of(engine: &Engine, finished: &Finished) -> (Vec<EvaluationRow>, Vec<CurveRow>) {
     let [evaluations, curves] = &finished.files[..] else { panic!("two files") };
     assert_eq!(evaluations.kind(), Some("evaluations"));
-    let (mut rows, mut curves) = engine.runtime.block_on(async {
-        let rows: Vec<EvaluationRow> =
-            engine.store.read_files(std::slice::from_ref(evaluations)).await.unwrap();
-        let curves: Vec<CurveRow> = engine.store.read_files(std::slice::from_ref(curves)).await.unwrap();
-        (rows, curves)
-    });
+    let mut rows = measured_rows_of(engine, finished);
+    let curves = engine.store.read_files(std::slice::from_ref(curves));
+    let mut curves: Vec<CurveRow> = engine.runtime.block_on(curves).unwrap();
     for row in &mut rows {
-        row.train_seconds = 0.0;
-        row.finished_at = chrono::DateTime::UNIX_EPOCH;
+        *row = EvaluationRow {
+            train_seconds: 0.0,
+            finished_at: chrono::DateTime::UNIX_EPOCH,
+            images_per_second: None,
+            peak_memory_bytes: None,
+            latency_batch_1_median_milliseconds: None,
+            latency_batch_1_p95_milliseconds: None,
+            latency_batch_64_median_milliseconds: None,
+            latency_batch_64_p95_milliseconds: None,
+            ..row.clone()
+        };
     }
     for point in &mut curves {
         point.train_seconds = 0.0;
