@@ -28,6 +28,9 @@ cargo nextest run --workspace --locked --no-run
 step "weights converter"
 python3 -m unittest discover --start-directory scripts/weights --quiet
 
+step "statistics of the recipe gate"
+python3 -m unittest discover --start-directory scripts/experiments --quiet
+
 # Before the other broker, which may have to be installed: two installations get in each other's way.
 has_broker_4=true
 wait "$broker_4" || has_broker_4=false
