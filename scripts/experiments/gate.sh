@@ -13,8 +13,8 @@
 # accuracies is 0.75 or more, and 60 cells take at most 15 minutes on 2 cores. Everything else in the report is
 # context. No other accuracy of the table is read, so that other datasets, CIFAR-100 above all, stay untouched.
 #
-# The cells are seeded (DRAW=1), canonically distinct and never always zero, and the same for all recipes of a draw. Many
-# recipes tried on one draw make the best one look better than it is: try it again with another DRAW before it counts.
+# The cells are seeded (DRAW=1), canonically distinct and never always zero, and the same for all recipes of a draw.
+# Many recipes tried on one draw make the best look better than it is: try it again with another DRAW before it counts.
 #
 # Rows are kept in docs/benchmarks/gate.json; what is there is not trained again, and an interrupted run goes on.
 # SEEDS=1 trains each cell once, without figures of reliability. PROGRAMS names the folder of metad2a and
@@ -46,5 +46,5 @@ if [ -z "$python" ]; then
   fi
 fi
 mkdir -p docs/benchmarks
-exec "$python" scripts/experiments/gate.py --programs "$programs" --weights "${WEIGHTS_DIR:-.weights}/efficientnet-lite0.safetensors" \
-  --draw "${DRAW:-1}" --seeds "${SEEDS:-2}" "$images" "$cells" "$@"
+exec "$python" scripts/experiments/gate.py \
+  --programs "$programs" --weights "${WEIGHTS_DIR:-.weights}/efficientnet-lite0.safetensors" --draw "${DRAW:-1}" --seeds "${SEEDS:-2}" "$images" "$cells" "$@"

@@ -56,8 +56,8 @@ def difference_with_interval(signal, other, truth):
     """How much better `signal` ranks `truth` than `other` does, and the ends of the paired interval."""
 
     def gain(places):
-        drawn = [truth[place] for place in places]
-        return spearman([signal[place] for place in places], drawn) - spearman([other[place] for place in places], drawn)
+        drawn = [[values[place] for place in places] for values in (signal, other, truth)]
+        return spearman(drawn[0], drawn[2]) - spearman(drawn[1], drawn[2])
 
     return (gain(range(len(truth))), *interval(gain, len(truth)))
 

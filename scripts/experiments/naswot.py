@@ -1,5 +1,5 @@
-"""NASWOT of NAS-Bench-201 networks: a score without training (Mellor et al., Neural Architecture Search without Training,
-2021, https://arxiv.org/abs/2006.04647).
+"""NASWOT of NAS-Bench-201 networks: a score without training (Mellor et al., Neural Architecture Search without
+Training, 2021, https://arxiv.org/abs/2006.04647).
 
 Each ReLU turns a picture into a code of zeros and ones. The kernel counts, for every pair of pictures, the ReLU outputs
 at which both codes agree; the score is the logarithm of its determinant. Network, batch and batch normalisation are the
