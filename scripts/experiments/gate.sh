@@ -24,7 +24,8 @@ if [ $# -lt 2 ]; then
   sed -n '5,9p' "$0" >&2
   exit 2
 fi
-images=$(realpath -e "$1") cells=$(realpath -e "$2")
+images=$(realpath -e "$1")
+cells=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
 programs=${PROGRAMS:-target/release}
