@@ -117,7 +117,9 @@ def train(options, name, recipe):
     program = f"{options.programs}/metad2a"
     print(f"{name}, draw {options.draw}", file=sys.stderr)
     with (folder / "report.txt").open("w") as out:
-        subprocess.run([program, "run", file, "--workers", str(SLOTS)], check=True, stdout=out)
+        ended = subprocess.run([program, "run", file, "--workers", str(SLOTS)], check=False, stdout=out).returncode
+    if ended != 0:
+        sys.exit(f"`metad2a run {file}` ended with {ended}; the same command goes on from there")
 
     def table(of, columns):
         listing = [program, "snapshots", file, "--files-of", of]
