@@ -10,8 +10,9 @@ use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
 use tch::{Device, Kind, Tensor};
 
+/// All operations; both convolutions of node 0 are computed together, a kernel of one pixel inside one of three.
 pub(crate) const CELL: &str =
-    "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+    "|nor_conv_1x1~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|skip_connect~1|nor_conv_1x1~2|";
 const ALWAYS_ZERO: &str = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|none~1|none~2|";
 
 /// Noise with a bright upper or lower half: two classes that a mirrored or shifted picture keeps.
