@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     Result,
-    fused::Fused,
+    fused::{Fused, Group, group, layers},
     layers::{BatchNorm, Builder, Convolution, channels_last},
     network::Computation,
 };
@@ -18,11 +18,15 @@ const OUTPUT: usize = 3;
 pub(crate) enum Block {
     Cell(Box<CellBlock>),
     /// Residual block of stride 2 without a rectifier at its end. The shortcut reads the raw input.
-    Reduction {
-        first: ConvNorm,
-        second: ConvNorm,
-        shortcut: Convolution,
-    },
+    Reduction(Box<ReductionBlock>),
+}
+
+/// What is between two stages.
+#[derive(Debug)]
+pub(crate) struct ReductionBlock {
+    pub(crate) first: ConvNorm,
+    pub(crate) second: ConvNorm,
+    pub(crate) shortcut: Convolution,
 }
 
 /// A cell.
@@ -31,6 +35,8 @@ pub(crate) struct CellBlock {
     edges: [Edge; EDGE_COUNT],
     /// Which edges are on a path to the output.
     reaching: [bool; EDGE_COUNT],
+    /// All convolutions that are computed, those of one node together where that pays.
+    groups: Vec<Group>,
     fused: Fused,
 }
 
@@ -81,23 +87,29 @@ impl Block {
             };
         }
         let reaching = cell.edges_reaching_output();
-        let fused = Fused::new(&edges, reaching, channels)?;
-        Ok(Self::Cell(Box::new(CellBlock { edges, reaching, fused })))
+        let kernels = std::array::from_fn(|position| match &edges[position] {
+            Edge::Convolution(layer) if reaching[position] => Some(layer.convolution.kernel()),
+            _ => None,
+        });
+        let groups = group(kernels, channels as usize);
+        let fused = Fused::new(&edges, &groups)?;
+        Ok(Self::Cell(Box::new(CellBlock { edges, reaching, groups, fused })))
     }
 
     pub(crate) fn reduction(builder: &mut Builder, name: &str, channels: i64) -> Result<Self> {
         let wide = 2 * channels;
-        Ok(Self::Reduction {
+        Ok(Self::Reduction(Box::new(ReductionBlock {
             first: ConvNorm::new(builder, &format!("{name}.conv_a"), (channels, wide, 3), 2)?,
             second: ConvNorm::new(builder, &format!("{name}.conv_b"), (wide, wide, 3), 1)?,
             shortcut: builder.convolution(&format!("{name}.downsample.1"), (channels, wide, 1), 1, 0)?,
-        })
+        })))
     }
 
     pub(crate) fn forward(&self, input: &Tensor, computation: Computation, train: bool) -> Result<Tensor> {
         match self {
             Self::Cell(cell) => cell.forward(input, computation, train),
-            Self::Reduction { first, second, shortcut } => {
+            Self::Reduction(block) => {
+                let ReductionBlock { first, second, shortcut } = &**block;
                 let halved = first.forward(&input.f_relu()?, train)?;
                 let main = second.forward(&halved.f_relu()?, train)?;
                 let pooled = input.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?;
@@ -108,6 +120,24 @@ impl Block {
 }
 
 impl CellBlock {
+    pub(crate) fn edges(&self) -> &[Edge; EDGE_COUNT] {
+        &self.edges
+    }
+
+    /// Which edges are on a path to the output: those that are computed.
+    pub(crate) fn reaching(&self) -> &[bool; EDGE_COUNT] {
+        &self.reaching
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The convolutions of a group with their batch norms.
+    pub(crate) fn layers<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a ConvNorm> {
+        layers(&self.edges, group)
+    }
+
     /// Node i is the sum of its computed edges; a node without any is zero.
     fn forward(&self, input: &Tensor, computation: Computation, train: bool) -> Result<Tensor> {
         let zeros_like_input = || input.f_zeros_like();
@@ -117,7 +147,7 @@ impl CellBlock {
         // Outputs that were computed together with another edge's.
         let mut at_hand: [Option<Tensor>; EDGE_COUNT] = Default::default();
         for (position, &(from, to)) in EDGES.iter().enumerate() {
-            if computation == Computation::Fused && !self.reaching[position] {
+            if computation != Computation::Plain && !self.reaching[position] {
                 continue;
             }
             let term = match (&self.edges[position], &nodes[from]) {
@@ -133,7 +163,7 @@ impl CellBlock {
                         });
                     }
                     let source = rectified[from].as_ref().expect("set above");
-                    if computation == Computation::Fused && at_hand[position].is_none() {
+                    if computation != Computation::Plain && at_hand[position].is_none() {
                         for (edge, output) in self.fused.forward(&self.edges, position, source, train)? {
                             at_hand[edge] = Some(output);
                         }

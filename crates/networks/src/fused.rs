@@ -20,35 +20,28 @@ use crate::{
 /// Numbers (f32) in a vector register of AVX-512.
 const LANES: usize = 16;
 
-/// Some edges out of one node, by position in the cell.
+/// Edges out of one node, by position in the cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
+pub(crate) struct Group {
+    pub(crate) from: usize,
     /// Side of the common kernel.
-    kernel: i64,
-    positions: Vec<usize>,
+    pub(crate) kernel: i64,
+    pub(crate) positions: Vec<usize>,
 }
 
-/// The convolutions that [`Group`]s of at least two make of a cell's edges.
+/// [`Group`]s of at least two edges, with the running statistics of all their batch norms.
 #[derive(Debug)]
 pub(crate) struct Fused {
     groups: Vec<(Group, Statistics)>,
 }
 
 impl Fused {
-    /// Of the edges that are computed. From now on the running statistics of grouped edges are parts of the group's.
-    pub(crate) fn new(
-        edges: &[Edge; EDGE_COUNT],
-        computed: [bool; EDGE_COUNT],
-        channels: i64,
-    ) -> Result<Self> {
-        let kernels: [Option<i64>; EDGE_COUNT] = std::array::from_fn(|position| match &edges[position] {
-            Edge::Convolution(layer) if computed[position] => Some(layer.convolution.kernel()),
-            _ => None,
-        });
-        let groups = group(kernels, channels as usize).into_iter().map(|group| {
-            let norms: Vec<&BatchNorm> = layers(edges, &group).map(|layer| &layer.norm).collect();
+    /// From now on the running statistics of grouped edges are parts of the group's.
+    pub(crate) fn new(edges: &[Edge; EDGE_COUNT], groups: &[Group]) -> Result<Self> {
+        let groups = groups.iter().filter(|group| group.positions.len() > 1).map(|group| {
+            let norms: Vec<&BatchNorm> = layers(edges, group).map(|layer| &layer.norm).collect();
             let statistics = Statistics::joined(&norms)?;
-            Ok((group, statistics))
+            Ok((group.clone(), statistics))
         });
         Ok(Self { groups: groups.collect::<Result<_>>()? })
     }
@@ -85,15 +78,19 @@ impl Fused {
     }
 }
 
-fn layers<'a>(edges: &'a [Edge; EDGE_COUNT], group: &'a Group) -> impl Iterator<Item = &'a ConvNorm> {
+/// The convolutions of a group with their batch norms.
+pub(crate) fn layers<'a>(
+    edges: &'a [Edge; EDGE_COUNT],
+    group: &'a Group,
+) -> impl Iterator<Item = &'a ConvNorm> {
     group.positions.iter().filter_map(|position| match &edges[*position] {
         Edge::Convolution(layer) => Some(layer),
         Edge::None | Edge::Identity | Edge::Pool => None,
     })
 }
 
-/// Groups of at least two edges each; `kernels` has none for an edge without a convolution.
-fn group(kernels: [Option<i64>; EDGE_COUNT], channels: usize) -> Vec<Group> {
+/// All edges with a convolution in groups; `kernels` has none for an edge without.
+pub(crate) fn group(kernels: [Option<i64>; EDGE_COUNT], channels: usize) -> Vec<Group> {
     let mut groups = Vec::new();
     for from in 0..3 {
         let of = |kernel| {
@@ -108,8 +105,8 @@ fn group(kernels: [Option<i64>; EDGE_COUNT], channels: usize) -> Vec<Group> {
             large.extend(small.drain(..passengers));
         }
         for (kernel, positions) in [(3, large), (1, small)] {
-            if positions.len() > 1 {
-                groups.push(Group { kernel, positions });
+            if !positions.is_empty() {
+                groups.push(Group { from, kernel, positions });
             }
         }
     }
@@ -122,7 +119,8 @@ mod tests {
 
     fn grouped(kernels: [i64; EDGE_COUNT], channels: usize) -> Vec<(i64, Vec<usize>)> {
         let kernels = kernels.map(|kernel| (kernel > 0).then_some(kernel));
-        group(kernels, channels).into_iter().map(|group| (group.kernel, group.positions)).collect()
+        let several = group(kernels, channels).into_iter().filter(|group| group.positions.len() > 1);
+        several.map(|group| (group.kernel, group.positions)).collect()
     }
 
     // Edges leave node 0 at the positions 0, 1 and 3, node 1 at 2 and 4, node 2 at 5.

@@ -9,11 +9,6 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Result, weights::Named};
 
-/// Share of a new batch in the running statistics (PyTorch's default).
-const STATISTICS_MOMENTUM: f64 = 0.1;
-/// Added to a batch norm's variances. PyTorch's default.
-const EPSILON: f64 = 1e-5;
-
 /// Creates layers and remembers their tensors by name, in order of creation.
 pub(crate) struct Builder {
     key: Key,
@@ -44,8 +39,9 @@ impl Builder {
     ) -> Result<Convolution> {
         let (inputs, outputs, kernel) = extents;
         let shape = [outputs, inputs, kernel, kernel];
+        let place = self.parameters.len();
         let weight = self.uniform(&format!("{name}.weight"), &shape, inputs * kernel * kernel)?;
-        Ok(Convolution { weight, stride, padding })
+        Ok(Convolution { weight, place, stride, padding })
     }
 
     /// A batch norm with scale 1, shift 0, running mean 0 and running variance 1.
@@ -53,19 +49,21 @@ impl Builder {
         let options = self.options;
         let ones = || Tensor::f_ones([channels], options);
         let zeros = || Tensor::f_zeros([channels], options);
+        let place = self.parameters.len();
         let weight = self.parameter(format!("{name}.weight"), &ones()?)?;
         let bias = self.parameter(format!("{name}.bias"), &zeros()?)?;
         let (mean, variance) = (zeros()?, ones()?);
         self.statistics.push((format!("{name}.running_mean"), mean.shallow_clone()));
         self.statistics.push((format!("{name}.running_var"), variance.shallow_clone()));
-        Ok(BatchNorm { weight, bias, statistics: Statistics { mean, variance } })
+        Ok(BatchNorm { weight, bias, place, statistics: Statistics { mean, variance } })
     }
 
     /// A linear layer with bias, both Uniform(±1/√inputs).
     pub(crate) fn linear(&mut self, name: &str, inputs: i64, outputs: i64) -> Result<Linear> {
+        let place = self.parameters.len();
         let weight = self.uniform(&format!("{name}.weight"), &[outputs, inputs], inputs)?;
         let bias = self.uniform(&format!("{name}.bias"), &[outputs], inputs)?;
-        Ok(Linear { weight, bias })
+        Ok(Linear { weight, bias, place })
     }
 
     fn uniform(&mut self, name: &str, shape: &[i64], fan_in: i64) -> Result<Tensor> {
@@ -93,15 +91,35 @@ pub(crate) fn channels_last(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
+/// Mean over the batch.
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?)
+}
+
 /// A square convolution without bias.
 #[derive(Debug)]
 pub(crate) struct Convolution {
     weight: Tensor,
+    place: usize,
     stride: i64,
     padding: i64,
 }
 
 impl Convolution {
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// Of its weight among all parameters, in order of creation.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Stride, and zeros at each border.
+    pub(crate) fn steps(&self) -> (i64, i64) {
+        (self.stride, self.padding)
+    }
+
     /// Side of the kernel.
     pub(crate) fn kernel(&self) -> i64 {
         self.weight.size()[2]
@@ -128,10 +146,35 @@ impl Convolution {
 pub(crate) struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
+    place: usize,
     statistics: Statistics,
 }
 
 impl BatchNorm {
+    /// Share of a new batch in the running statistics (PyTorch's default).
+    pub(crate) const MOMENTUM: f64 = 0.1;
+    /// Added to variances. PyTorch's default.
+    pub(crate) const EPSILON: f64 = 1e-5;
+
+    pub(crate) fn channels(&self) -> usize {
+        self.weight.numel()
+    }
+
+    /// Of its weight among all parameters, in order of creation; its bias comes next.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Weight and bias.
+    pub(crate) fn affine(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    /// Running mean and variance.
+    pub(crate) fn running(&self) -> [&Tensor; 2] {
+        [&self.statistics.mean, &self.statistics.variance]
+    }
+
     /// `train` normalises with the batch and updates the running statistics; otherwise those are used.
     pub(crate) fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor> {
         self.statistics.normalise(input, &self.weight, &self.bias, train)
@@ -173,7 +216,16 @@ impl Statistics {
     fn normalise(&self, input: &Tensor, weight: &Tensor, bias: &Tensor, train: bool) -> Result<Tensor> {
         let (mean, variance) = (Some(&self.mean), Some(&self.variance));
         let (weight, bias) = (Some(weight), Some(bias));
-        Ok(input.f_batch_norm(weight, bias, mean, variance, train, STATISTICS_MOMENTUM, EPSILON, true)?)
+        Ok(input.f_batch_norm(
+            weight,
+            bias,
+            mean,
+            variance,
+            train,
+            BatchNorm::MOMENTUM,
+            BatchNorm::EPSILON,
+            true,
+        )?)
     }
 }
 
@@ -182,9 +234,20 @@ impl Statistics {
 pub(crate) struct Linear {
     weight: Tensor,
     bias: Tensor,
+    place: usize,
 }
 
 impl Linear {
+    /// Of its weight among all parameters, in order of creation; its bias comes next.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Weight and bias.
+    pub(crate) fn affine(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
     /// Of its weights and of what it takes.
     pub(crate) fn kind(&self) -> Kind {
         self.weight.kind()

@@ -17,11 +17,15 @@
 //!   one thread they repeat bit for bit.
 //! * Weights are read from safetensors only; nothing is ever unpickled.
 //!
+//! A network is computed in three ways that give the same up to rounding ([`Computation`]): by libtorch's autograd,
+//! operation by operation or fused, and with passes written out for processors, which trainings use there.
+//!
 //! Deliberately absent: the choice of threads (the program's business), opening CUDA libraries (the program's too),
 //! decoding of pictures, and any knowledge of tasks and stores.
 
 mod augmentation;
 mod blocks;
+mod by_hand;
 mod error;
 mod extractor;
 mod fused;
@@ -37,7 +41,7 @@ mod weights;
 pub use error::Error;
 pub use extractor::{Extractor, ExtractorKind, RgbPicture};
 pub use latency::Latency;
-pub use network::{Computation, Network, NetworkShape};
+pub use network::{Computation, Network, NetworkShape, Step};
 pub use pictures::{Pictures, PreparedData, TrainingData};
 pub use recipe::{Augmentation, Precision, Recipe};
 pub use training::{EpochRow, Figures, Observer, Run, Status, TrainedUnit, Training, train};

@@ -20,7 +20,7 @@ use crate::{
     Precision, Result,
     blocks::Block,
     error::require,
-    layers::{BatchNorm, Builder, Convolution, Linear, channels_last},
+    layers::{BatchNorm, Builder, Convolution, Linear, channels_last, cross_entropy},
     weights::{self, Named},
 };
 
@@ -52,6 +52,9 @@ impl NetworkShape {
 /// How a forward pass computes the cells. Logits and gradients are the same up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Computation {
+    /// As [`Computation::Fused`], with steps of training and figures by forward and backward passes that are written
+    /// out, on a CPU with one thread; elsewhere, and where gradients are to be tracked, it is just that.
+    ByHand,
     /// Only operations on a path to the cell's output, and convolutions of one node together. The others' parameters and
     /// running statistics keep their values.
     Fused,
@@ -67,13 +70,26 @@ pub struct Network {
     shape: NetworkShape,
     device: Device,
     computation: Computation,
-    precision: Precision,
-    stem: (Convolution, BatchNorm),
-    blocks: Vec<Block>,
-    last_norm: BatchNorm,
-    classifier: Linear,
+    pub(crate) precision: Precision,
+    pub(crate) stem: (Convolution, BatchNorm),
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) last_norm: BatchNorm,
+    pub(crate) classifier: Linear,
     parameters: Vec<Named>,
+    /// Places of the parameters that the loss depends on.
+    in_use: Vec<usize>,
     statistics: Vec<Named>,
+}
+
+/// Loss and gradients of a batch.
+#[derive(Debug)]
+pub struct Step {
+    /// (n, classes).
+    pub logits: Tensor,
+    /// Mean cross-entropy in nats.
+    pub loss: Tensor,
+    /// Of the parameters in use, in the order of [`Network::names_in_use`].
+    pub gradients: Vec<Tensor>,
 }
 
 impl Network {
@@ -108,17 +124,19 @@ impl Network {
         let last_norm = builder.batch_norm("lastact.0", channels)?;
         let classifier = builder.linear("classifier", channels, shape.classes)?;
         let (parameters, statistics) = builder.finish();
+        let in_use = places_in_use(cell, blocks.len(), &parameters);
         Ok(Self {
             cell,
             shape: *shape,
             device: options.1,
-            computation: Computation::Fused,
+            computation: Computation::ByHand,
             precision: Precision::Float32,
             stem,
             blocks,
             last_norm,
             classifier,
             parameters,
+            in_use,
             statistics,
         })
     }
@@ -143,7 +161,7 @@ impl Network {
         self.precision = precision;
     }
 
-    /// Chooses how later forward passes compute; [`Computation::Fused`] at first.
+    /// Chooses how later passes compute; [`Computation::ByHand`] at first.
     pub fn set_computation(&mut self, computation: Computation) {
         self.computation = computation;
     }
@@ -152,9 +170,7 @@ impl Network {
     ///
     /// `train` normalises with the statistics of the batch and updates the running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
-        let size = images.size();
-        let fits = size.len() == 4 && size[1] == 3 && size[2] == size[3] && size[2] >= 4 && size[2] % 4 == 0;
-        require(fits, "images", "of shape (n, 3, s, s), s a multiple of 4", format!("{size:?}"))?;
+        check_images(images)?;
         let images = match self.precision {
             Precision::Float32 => channels_last(images)?,
             Precision::Bfloat16 => channels_last(images)?.f_to_kind(Kind::BFloat16)?,
@@ -169,6 +185,34 @@ impl Network {
         self.classifier.forward(&last.f_mean_dim([2_i64, 3].as_slice(), false, kind)?)
     }
 
+    /// As [`Network::forward`] with the running statistics; no gradient is tracked.
+    pub fn predict(&self, images: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        if self.computation == Computation::ByHand && self.can_be_computed_by_hand() {
+            check_images(images)?;
+            return self.predict_by_hand(images);
+        }
+        self.forward(images, false)
+    }
+
+    /// Loss and gradients of a batch of pictures, as in [`Network::forward`], and labels (n), i64, with the statistics of
+    /// the batch, which the running ones learn from.
+    pub fn step(&self, images: &Tensor, labels: &Tensor) -> Result<Step> {
+        if self.computation == Computation::ByHand && self.can_be_computed_by_hand() {
+            check_images(images)?;
+            return self.step_by_hand(images, labels);
+        }
+        let logits = self.forward(images, true)?;
+        let loss = cross_entropy(&logits, labels)?;
+        let gradients = Tensor::f_run_backward(&[&loss], &self.parameters_in_use(), false, false)?;
+        Ok(Step { logits: logits.f_detach()?, loss: loss.f_detach()?, gradients })
+    }
+
+    /// Names of the parameters that the loss depends on, in the order of [`Network::parameters`].
+    pub fn names_in_use(&self) -> impl Iterator<Item = &str> {
+        self.in_use.iter().map(|place| self.parameters[*place].0.as_str())
+    }
+
     /// All parameters by name, those of unread convolutions too.
     pub fn parameters(&self) -> &[(String, Tensor)] {
         &self.parameters
@@ -179,37 +223,13 @@ impl Network {
         &self.statistics
     }
 
-    /// The parameters that the loss depends on, in the order of [`Network::parameters`].
+    /// The parameters of [`Network::names_in_use`].
     pub(crate) fn parameters_in_use(&self) -> Vec<Tensor> {
-        let reaching = self.cell.edges_reaching_output();
-        let carries_signal = self.cell.live_edges().contains(&true);
-        let last_cell = format!("cells.{}.", self.blocks.len() - 1);
-        let is_used = |name: &str| {
-            let edge = name.split_once(".layers.").and_then(|(_, rest)| rest.get(..1)?.parse::<usize>().ok());
-            // Where no cell passes its input on, nothing before the last one matters.
-            let is_connected = carries_signal
-                || name.starts_with("lastact.")
-                || name.starts_with("classifier.")
-                || name.starts_with(&last_cell);
-            is_connected && edge.is_none_or(|edge| reaching[edge])
-        };
-        self.parameters
-            .iter()
-            .filter(|(name, _)| is_used(name))
-            .map(|(_, tensor)| tensor.shallow_clone())
-            .collect()
+        self.in_use.iter().map(|place| self.parameters[*place].1.shallow_clone()).collect()
     }
 
-    /// The gradient of every parameter after a backward pass; zeros where nothing depends on the parameter.
-    pub fn gradients(&self) -> Vec<(String, Tensor)> {
-        self.parameters
-            .iter()
-            .map(|(name, parameter)| {
-                let gradient = parameter.grad();
-                let gradient = if gradient.defined() { gradient } else { parameter.detach().zeros_like() };
-                (name.clone(), gradient)
-            })
-            .collect()
+    pub(crate) fn places_in_use(&self) -> &[usize] {
+        &self.in_use
     }
 
     /// Takes weights and running statistics from a safetensors file. Every name and shape must fit, and nothing may be
@@ -255,6 +275,30 @@ impl Network {
     }
 }
 
+fn check_images(images: &Tensor) -> Result<()> {
+    let size = images.size();
+    let fits = size.len() == 4 && size[1] == 3 && size[2] == size[3] && size[2] >= 4 && size[2] % 4 == 0;
+    require(fits, "images", "of shape (n, 3, s, s), s a multiple of 4", format!("{size:?}"))
+}
+
+/// Places of the parameters that the loss depends on.
+fn places_in_use(cell: Cell, blocks: usize, parameters: &[Named]) -> Vec<usize> {
+    let reaching = cell.edges_reaching_output();
+    let carries_signal = cell.live_edges().contains(&true);
+    let last_cell = format!("cells.{}.", blocks - 1);
+    let is_used = |name: &str| {
+        let edge = name.split_once(".layers.").and_then(|(_, rest)| rest.get(..1)?.parse::<usize>().ok());
+        // Where no cell passes its input on, nothing before the last one matters.
+        let is_connected = carries_signal
+            || name.starts_with("lastact.")
+            || name.starts_with("classifier.")
+            || name.starts_with(&last_cell);
+        is_connected && edge.is_none_or(|edge| reaching[edge])
+    };
+    let places = parameters.iter().enumerate().filter(|(_, (name, _))| is_used(name));
+    places.map(|(place, _)| place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -277,10 +321,8 @@ mod tests {
         Tensor::from_slice(&values).reshape([2, 3, 8, 8])
     }
 
-    fn backward(network: &Network) -> Tensor {
-        let logits = network.forward(&images(), true).unwrap();
-        logits.cross_entropy_for_logits(&Tensor::from_slice(&[0_i64, 2])).backward();
-        logits
+    fn labels() -> Tensor {
+        Tensor::from_slice(&[0_i64, 2])
     }
 
     /// The largest difference must be rounding's, on the scale of `all` figures of a kind.
@@ -289,38 +331,46 @@ mod tests {
         assert!(difference <= 1e-7 * scale.max(1e-3), "{what}: {difference:.1e} on a scale of {scale:.1e}");
     }
 
-    fn check(cell: Cell) {
+    /// A way of computing gives what the plain one gives.
+    fn check(cell: Cell, computation: Computation) {
         tch::set_num_threads(1);
-        let (fused, plain) = (network(cell, Computation::Fused), network(cell, Computation::Plain));
-        let (one, other) = (backward(&fused).detach(), backward(&plain).detach());
+        let (found, plain) = (network(cell, computation), network(cell, Computation::Plain));
+        assert!(computation != Computation::ByHand || found.can_be_computed_by_hand());
+        let what = |name: &str| format!("{computation:?} {cell} {name}");
+        let [one, other] = [&found, &plain].map(|network| network.step(&images(), &labels()).unwrap());
         let largest = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
-        assert_close(&one, &other, largest(&other), &format!("{cell} logits"));
-        let (fused_gradients, plain_gradients) = (fused.gradients(), plain.gradients());
-        let steepest = plain_gradients.iter().map(|(_, gradient)| largest(gradient)).fold(0.0, f64::max);
-        for ((name, one), (_, other)) in fused_gradients.iter().zip(&plain_gradients) {
-            assert_close(one, other, steepest, &format!("{cell} {name}"));
+        assert_close(&one.logits, &other.logits, largest(&other.logits), &what("logits"));
+        assert_close(&one.loss, &other.loss, 1.0, &what("loss"));
+        let steepest = other.gradients.iter().map(largest).fold(0.0, f64::max);
+        assert_eq!(one.gradients.len(), other.gradients.len());
+        for (name, (one, other)) in found.names_in_use().zip(one.gradients.iter().zip(&other.gradients)) {
+            assert_close(one, other, steepest, &what(name));
         }
         let reaching = cell.edges_reaching_output();
-        for ((name, one), (_, other)) in fused.statistics().iter().zip(plain.statistics()) {
+        for ((name, one), (_, other)) in found.statistics().iter().zip(plain.statistics()) {
             let edge = name.split_once(".layers.").map(|(_, rest)| rest[..1].parse::<usize>().unwrap());
             if edge.is_none_or(|edge| reaching[edge]) {
-                assert_close(one, other, largest(other), &format!("{cell} {name}"));
+                assert_close(one, other, largest(other), &what(name));
             }
         }
         // With the running statistics, too, of which the last step changed some.
-        let [one, other] =
-            [&fused, &plain].map(|network| network.forward(&images(), false).unwrap().detach());
-        assert_close(&one, &other, largest(&other), &format!("{cell} logits in use"));
-        let used = fused.parameters_in_use();
-        let with_gradient: Vec<&Tensor> = fused
-            .parameters
-            .iter()
-            .map(|(_, tensor)| tensor)
-            .filter(|tensor| tensor.grad().defined())
-            .collect();
-        assert_eq!(used.len(), with_gradient.len(), "{cell}");
+        let [one, other] = [&found, &plain].map(|network| network.predict(&images()).unwrap());
+        assert_close(&one, &other, largest(&other), &what("logits in use"));
+        if computation == Computation::Fused {
+            check_parameters_in_use(&found);
+        }
+    }
+
+    /// They are those that autograd finds a gradient of.
+    fn check_parameters_in_use(network: &Network) {
+        let logits = network.forward(&images(), true).unwrap();
+        cross_entropy(&logits, &labels()).unwrap().backward();
+        let used = network.parameters_in_use();
+        let tensors = network.parameters.iter().map(|(_, tensor)| tensor);
+        let with_gradient: Vec<&Tensor> = tensors.filter(|tensor| tensor.grad().defined()).collect();
+        assert_eq!(used.len(), with_gradient.len(), "{}", network.cell);
         for (one, other) in used.iter().zip(with_gradient) {
-            assert_eq!(one.data_ptr(), other.data_ptr(), "{cell}");
+            assert_eq!(one.data_ptr(), other.data_ptr(), "{}", network.cell);
         }
     }
 
@@ -333,7 +383,8 @@ mod tests {
             "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|nor_conv_1x1~1|none~2|",
             "|none~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|avg_pool_3x3~2|",
         ] {
-            check(cell.parse().unwrap());
+            check(cell.parse().unwrap(), Computation::Fused);
+            check(cell.parse().unwrap(), Computation::ByHand);
         }
     }
 
@@ -347,14 +398,18 @@ mod tests {
             let cell: Cell = cell.parse().unwrap();
             let mut network = Network::new(cell, &SHAPE, &Key::new("unit", "weights")).unwrap();
             let images = images().to_kind(Kind::Float);
-            let exact = network.forward(&images, false).unwrap();
+            let exact = network.predict(&images).unwrap();
             network.set_precision(Precision::Bfloat16);
-            let rounded = network.forward(&images, false).unwrap();
-            assert_eq!(rounded.kind(), Kind::Float);
-            let difference = (&exact - &rounded).abs().max().double_value(&[]);
-            let largest = exact.abs().max().double_value(&[]);
-            // bfloat16 has 8 bits of precision.
-            assert!(difference > 0.0 && difference < 0.05 * largest, "{cell}: {difference} of {largest}");
+            for computation in [Computation::Fused, Computation::ByHand] {
+                network.set_computation(computation);
+                let rounded = network.predict(&images).unwrap();
+                assert_eq!(rounded.kind(), Kind::Float);
+                let difference = (&exact - &rounded).abs().max().double_value(&[]);
+                let largest = exact.abs().max().double_value(&[]);
+                // bfloat16 has 8 bits of precision.
+                let is_near = difference > 0.0 && difference < 0.05 * largest;
+                assert!(is_near, "{computation:?} {cell}: {difference} of {largest}");
+            }
         }
     }
 
@@ -365,7 +420,12 @@ mod tests {
         fn fused_cells_are_the_plain_ones_and_parameters_in_use_are_those_with_a_gradient(
             index in 0..metad2a_search_space::CELL_COUNT
         ) {
-            check(Cell::all().nth(index).unwrap());
+            check(Cell::all().nth(index).unwrap(), Computation::Fused);
+        }
+
+        #[test]
+        fn steps_by_hand_are_those_of_autograd(index in 0..metad2a_search_space::CELL_COUNT) {
+            check(Cell::all().nth(index).unwrap(), Computation::ByHand);
         }
     }
 }

@@ -14,11 +14,6 @@ pub struct Figures {
     pub accuracy: f64,
 }
 
-/// Mean over the batch.
-pub(super) fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, 0.0)?)
-}
-
 /// What `attempt` makes of `pictures` pictures, or of half as many for as long as memory does not suffice, with the
 /// number that did.
 pub(super) fn that_fit<T>(pictures: i64, mut attempt: impl FnMut(i64) -> Result<T>) -> Result<(i64, T)> {

@@ -18,11 +18,12 @@ use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
 pub use self::figures::Figures;
-use self::figures::{Sums, cross_entropy, that_fit};
+use self::figures::{Sums, that_fit};
 use crate::{
     Network, NetworkShape, PreparedData, Recipe, Result,
     augmentation::{Epoch, Source},
     error::require,
+    layers::cross_entropy,
     optimizer::Sgd,
     pictures::Prepared,
 };
@@ -283,10 +284,9 @@ impl<'a> Training<'a> {
         };
         let size = self.recipe.batch_size.min(count - done);
         let (images, labels) = self.source.batch(draws, done, size)?;
-        let logits = self.unit.network.forward(&images, true)?;
-        let loss = cross_entropy(&logits, &labels)?;
-        self.optimizer.step(&loss, self.recipe.learning_rate_at(epoch))?;
-        self.sums.add(&logits, &loss, &labels)?;
+        let step = self.unit.network.step(&images, &labels)?;
+        self.optimizer.step(&step.gradients, self.recipe.learning_rate_at(epoch))?;
+        self.sums.add(&step.logits, &step.loss, &labels)?;
         self.place.done += size;
         if self.place.done < count {
             self.seconds += start.elapsed().as_secs_f64();
@@ -317,7 +317,7 @@ impl<'a> Training<'a> {
         let wanted = self.unit.evaluation_batch.min(count - done);
         let (size, logits) = that_fit(wanted, |size| {
             let images = self.data.normalised(&split.pixels.f_narrow(0, done, size)?)?;
-            self.unit.network.forward(&images, false)
+            self.unit.network.predict(&images)
         })?;
         if size < wanted {
             self.unit.evaluation_batch = size;
