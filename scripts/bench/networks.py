@@ -1,10 +1,11 @@
 """The plain loop that candidates' trainings are compared with: prints lines of JSON like the example `throughput`.
 
-    networks.py CASE=CELL… [--size 32]
+    networks.py CASE=CELL… [--size 32] [--memory]
 
 The published network as a competent user writes it in PyTorch: a node is rectified once, `none` is skipped, the fused
 optimiser, one thread; in both memory layouts. Every figure is the median over steps of this thread's time, without any
-loading or augmentation of pictures.
+loading or augmentation of pictures. With `--memory` it only tells by how many bytes the first case's steps, channels last,
+raised the most that the process had resident.
 """
 
 import argparse
@@ -101,16 +102,37 @@ def step_of(cell, channels, cells_per_stage, size, layout):
     return step
 
 
+def sizes(name):
+    """Channels and cells a stage of a case such as C8N1/mixed."""
+    return (int(number) for number in name.split("/")[0][1:].split("N"))
+
+
+def resident(name):
+    """VmRSS, or VmHWM, the most ever, in bytes."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name)) * 1024
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="+")
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if arguments.memory:
+        name, cell = arguments.cases[0].split("=")
+        before = resident("VmRSS")
+        step = step_of(cell, *sizes(name), arguments.size, torch.channels_last)
+        for _ in range(3):
+            step()
+        most = resident("VmHWM") - before
+        print(json.dumps({"case": name, "what": "plain memory", "rate": most}))
+        return
     for case in arguments.cases:
         name, cell = case.split("=")
-        channels, cells_per_stage = (int(number) for number in name.split("/")[0][1:].split("N"))
+        channels, cells_per_stage = sizes(name)
         for what, layout in [("nchw", torch.contiguous_format), ("nhwc", torch.channels_last)]:
             step = step_of(cell, channels, cells_per_stage, arguments.size, layout)
             step()

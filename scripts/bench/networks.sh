@@ -32,6 +32,13 @@ print("\n".join(sorted({row["case"] + "=" + row["cell"] for row in map(json.load
   rm -f "$rows.round"
   env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ \
     "$PYTHON" scripts/bench/networks.py "${cases[@]}" --size "$size" >>"$rows"
+  # Memory in a fresh process each: what one case frees stays with its process.
+  for case in "${cases[@]}"; do
+    case $case in */bundle*) continue ;; esac
+    "$program" --size "$size" --only "${case%%=*}" --memory >>"$rows"
+    env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ \
+      "$PYTHON" scripts/bench/networks.py "$case" --size "$size" --memory >>"$rows"
+  done
 done
 python3 - "$rows" <<'PY'
 import json, statistics, sys
@@ -55,4 +62,11 @@ for case, found in sorted(rates.items()):
             bundle[name] += 1 / rate[name]
 if all(bundle.values()):
     line("the bundle of 8", {name: 8 / bundle[name] for name in names})
+print("\n| network | beside forward and backward | memory, MB | PyTorch's, MB | ratio |\n|---|---|---|---|---|")
+for case, found in sorted(rates.items()):
+    if all(name in found for name in ("float32", "steps", "memory", "plain memory")):
+        rate = {name: statistics.median(values) for name, values in found.items()}
+        beside = 1 - rate["float32"] / rate["steps"]
+        print(f"| {case} | {beside:.1%} | {rate['memory'] / 1e6:.0f} | {rate['plain memory'] / 1e6:.0f} "
+              f"| {rate['memory'] / max(rate['plain memory'], 1):.2f} |")
 PY

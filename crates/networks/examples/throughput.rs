@@ -1,21 +1,25 @@
 //! Prints, as lines of JSON, how many pictures a second of one thread's time trains and extracts:
 //!
-//!   throughput [--size 32] [--only PREFIX] [--weights EFFICIENTNET]
+//!   throughput [--size 32] [--only PREFIX] [--weights EFFICIENTNET] [--memory]
 //!
-//! Trainings are whole ones, with augmentation, updates and figures. `scripts/bench/networks.sh` sets them beside a plain
-//! `PyTorch` loop.
+//! Trainings are whole ones, with augmentation, updates and figures; `steps` are forward and backward passes of one batch
+//! again and again, so that the difference is what a training costs beside them, updates included. With `--memory` it only
+//! tells by how many bytes the first case's training raised the most that the process had resident; what it frees stays with
+//! the process, so a second case could not be told apart. `scripts/bench/networks.sh` sets all of it beside a plain `PyTorch`
+//! loop.
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its purpose")]
 
 use std::{ops::ControlFlow, path::Path};
 
 use metad2a_networks::{
-    Augmentation, Extractor, ExtractorKind, Pictures, Precision, PreparedData, Recipe, Result, RgbPicture,
-    TrainingData, train,
+    Augmentation, Extractor, ExtractorKind, Network, NetworkShape, Pictures, Precision, PreparedData, Recipe,
+    Result, RgbPicture, TrainingData, train,
 };
+use metad2a_randomness::Key;
 use metad2a_search_space::Cell;
 use serde_json::json;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// The first two are those of the comparison by single networks; then a bundle of eight drawn at random.
 const CELLS: [(&str, &str); 10] = [
@@ -63,6 +67,33 @@ fn cpu_seconds() -> f64 {
     text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
 }
 
+/// Bytes of this process that are resident now, and the most ever. Linux only; 0 elsewhere.
+fn resident() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    (bytes("VmRSS:").unwrap_or(0) * 1024, bytes("VmHWM:").unwrap_or(0) * 1024)
+}
+
+/// Pictures a second of forward and backward passes alone, in float32.
+fn steps(cell: Cell, recipe: &Recipe) -> Result<f64> {
+    let shape =
+        NetworkShape { channels: recipe.channels, cells_per_stage: recipe.cells_per_stage, classes: 10 };
+    let network = Network::new(cell, &shape, &Key::new("throughput", "weights"))?;
+    let images =
+        Tensor::f_randn([BATCH, 3, recipe.image_size, recipe.image_size], (Kind::Float, Device::Cpu))?;
+    let labels = Tensor::f_randint(10, [BATCH], (Kind::Int64, Device::Cpu))?;
+    let batches = PICTURES as i64 / BATCH;
+    network.step(&images, &labels)?;
+    let start = cpu_seconds();
+    for _ in 0..batches {
+        network.step(&images, &labels)?;
+    }
+    Ok((batches * BATCH) as f64 / (cpu_seconds() - start))
+}
+
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
 }
@@ -71,9 +102,11 @@ fn main() -> Result<()> {
     tch::set_num_threads(1);
     let size = argument("--size").and_then(|size| size.parse().ok()).unwrap_or(32);
     let only = argument("--only").unwrap_or_default();
+    let memory = std::env::args().any(|argument| argument == "--memory");
     let (valid, test) = (Pictures::default(), Pictures::default());
     let data = TrainingData { train: pictures(size), valid, test, classes: 10 };
     let data = PreparedData::new(&data, Device::Cpu)?;
+    let (before, _) = resident();
     for (channels, cells_per_stage) in [(8, 1), (16, 5)] {
         for (name, text) in CELLS {
             let case = format!("C{channels}N{cells_per_stage}/{name}");
@@ -102,8 +135,16 @@ fn main() -> Result<()> {
                     last = now;
                     ControlFlow::Continue(())
                 })?;
+                if memory {
+                    let most = resident().1.saturating_sub(before);
+                    println!("{}", json!({ "case": case, "what": "memory", "rate": most }));
+                    return Ok(());
+                }
                 let rate = PICTURES as f64 / seconds;
                 println!("{}", json!({ "case": case, "cell": text, "what": precision_name, "rate": rate }));
+                if precision == Precision::Float32 {
+                    println!("{}", json!({ "case": case, "what": "steps", "rate": steps(cell, &recipe)? }));
+                }
             }
         }
     }

@@ -5,13 +5,16 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     Result,
-    fused::{Fused, Group, group, layers},
+    fused::{Fused, Group, fills_lanes, group, layers, singles},
     layers::{BatchNorm, Builder, Convolution, channels_last},
     network::Computation,
 };
 
 /// The node whose value is the cell's output; node 0 is its input.
 const OUTPUT: usize = 3;
+
+/// Numbers of a map that is large: measured with a second-level cache of 1 MiB.
+const LARGE_MAP: usize = 1 << 19;
 
 /// One element of a stage, (n, c, h, w) to the same shape or to (n, 2c, h/2, w/2).
 #[derive(Debug)]
@@ -35,8 +38,11 @@ pub(crate) struct CellBlock {
     edges: [Edge; EDGE_COUNT],
     /// Which edges are on a path to the output.
     reaching: [bool; EDGE_COUNT],
-    /// All convolutions that are computed, those of one node together where that pays.
+    /// All convolutions that are computed, those of one node together.
     groups: Vec<Group>,
+    /// The same one by one.
+    singles: Vec<Group>,
+    channels: i64,
     fused: Fused,
 }
 
@@ -93,7 +99,8 @@ impl Block {
         });
         let groups = group(kernels, channels as usize);
         let fused = Fused::new(&edges, &groups)?;
-        Ok(Self::Cell(Box::new(CellBlock { edges, reaching, groups, fused })))
+        let singles = singles(kernels);
+        Ok(Self::Cell(Box::new(CellBlock { edges, reaching, groups, singles, channels, fused })))
     }
 
     pub(crate) fn reduction(builder: &mut Builder, name: &str, channels: i64) -> Result<Self> {
@@ -129,8 +136,10 @@ impl CellBlock {
         &self.reaching
     }
 
-    pub(crate) fn groups(&self) -> &[Group] {
-        &self.groups
+    /// The convolutions for maps of so many numbers: those of one node together where that pays. Where a map fills
+    /// vector registers by itself and no longer the nearer caches, it does not.
+    pub(crate) fn groups(&self, numbers: usize) -> &[Group] {
+        if fills_lanes(self.channels) && numbers > LARGE_MAP { &self.singles } else { &self.groups }
     }
 
     /// The convolutions of a group with their batch norms.

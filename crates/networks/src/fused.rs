@@ -113,6 +113,20 @@ pub(crate) fn group(kernels: [Option<i64>; EDGE_COUNT], channels: usize) -> Vec<
     groups
 }
 
+/// Every edge with a convolution by itself.
+pub(crate) fn singles(kernels: [Option<i64>; EDGE_COUNT]) -> Vec<Group> {
+    let edges = EDGES.iter().zip(kernels).enumerate();
+    let single = |(position, (edge, kernel)): (usize, (&(usize, usize), Option<i64>))| {
+        Some(Group { from: edge.0, kernel: kernel?, positions: vec![position] })
+    };
+    edges.filter_map(single).collect()
+}
+
+/// Whether a convolution to so many channels leaves no lane of a vector register empty.
+pub(crate) fn fills_lanes(channels: i64) -> bool {
+    channels % LANES as i64 == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,8 +112,9 @@ impl<'a> CellPass<'a> {
         let mut pass = Self { cell, nodes: [const { None }; OUTPUT], groups: Vec::new() };
         // Of every edge with a convolution: its group and its batch norm, which its node takes.
         let mut edges: [Option<(usize, Normed)>; EDGES.len()] = [const { None }; EDGES.len()];
+        let groups = cell.groups(extents.pixels() * extents.channels as usize);
         for to in 1..=OUTPUT {
-            for group in cell.groups().iter().filter(|group| group.from + 1 == to) {
+            for group in groups.iter().filter(|group| group.from + 1 == to) {
                 let computed = GroupPass::forward::<E>(cell, group, signals[group.from].as_ref(), extents)?;
                 let norms = cell.layers(group).map(|layer| &layer.norm);
                 let normed = normed::<E>(&computed.output, norms, train)?;
