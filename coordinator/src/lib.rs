@@ -103,7 +103,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> Exit {
 /// Runs one command to its end.
 pub fn execute(arguments: Arguments) -> anyhow::Result<Exit> {
     if let Command::Completions { shell } = arguments.command {
-        commands::completions(shell);
+        commands::completions(shell)?;
         return Ok(Exit::Done);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

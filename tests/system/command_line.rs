@@ -1,6 +1,6 @@
 //! What a person reads: errors, overviews, help.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use metad2a_tests::Project;
 
@@ -171,4 +171,17 @@ fn the_help_of_a_run_names_its_options() {
       metad2a run pipeline.yaml --detach
       metad2a run --refresh pipeline.yaml
     ");
+}
+
+#[test]
+#[ignore = "needs the built programs and the extractor's weights: scripts/test.sh"]
+fn a_command_whose_reader_has_left_ends_quietly() {
+    let project = Project::new();
+    for command in [&["completions", "bash"][..], &["plan"], &["plan", "--format", "json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = project.command(command).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command:?}");
+        assert_eq!(output.status.code(), Some(0), "{command:?}");
+    }
 }

@@ -10,10 +10,10 @@ use metad2a_pipeline::tasks::{Evaluate, Task};
 use metad2a_pipeline::verdict::{Request, Verdict};
 use serde::Serialize;
 
-use super::print;
+use super::output::answer;
 use super::tasks::{Known, SHOWN, carry_out, one_line, short, show};
 use crate::Exit;
-use crate::cli::{DeadLetters, DeadLettersChange, DeadLettersList, Format};
+use crate::cli::{DeadLetters, DeadLettersChange, DeadLettersList};
 use crate::site::{Reached, Site};
 
 #[derive(Debug, Serialize)]
@@ -87,10 +87,7 @@ async fn list(arguments: DeadLettersList) -> anyhow::Result<Exit> {
         .collect();
     dead_letters.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
     let listing = Listing { dead_letters, copies_in_queue };
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&listing)?),
-        Format::Table => print(&table(&listing)),
-    }
+    answer(arguments.format, &listing, table)?;
     Ok(Exit::Done)
 }
 

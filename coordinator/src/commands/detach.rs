@@ -18,9 +18,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 
-use super::print;
+use super::output::answer;
 use super::run::interrupted;
-use crate::cli::{Format, Run};
+use crate::cli::Run;
 use crate::{Exit, project};
 
 /// Of the log of a run that did not come to lead.
@@ -70,10 +70,7 @@ pub(super) async fn start(arguments: &Run) -> anyhow::Result<Exit> {
         }
     };
     let started = Started { pipeline: leads.pipeline, run_id: leads.run_id, process, log };
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&started)?),
-        Format::Table => print(&table(&started, &arguments.pipeline.file)),
-    }
+    answer(arguments.format, &started, |started| table(started, &arguments.pipeline.file))?;
     Ok(Exit::Done)
 }
 

@@ -8,9 +8,9 @@ use metad2a_database::{Access, Garbage, Limits, Reason, Store, garbage};
 use metad2a_queue::Leadership;
 use serde::Serialize;
 
-use super::print;
+use super::output::answer;
 use super::run::host;
-use crate::cli::{Format, Gc};
+use crate::cli::Gc;
 use crate::{Exit, project};
 
 #[derive(Debug, Serialize)]
@@ -101,10 +101,7 @@ async fn collect(store: &Store, pipeline: &str, arguments: &Gc) -> anyhow::Resul
         };
         report.spared = removed.spared;
     }
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&report)?),
-        Format::Table => print(&table(&report)),
-    }
+    answer(arguments.format, &report, table)?;
     Ok(Exit::Done)
 }
 

@@ -18,8 +18,7 @@ use metad2a_pipeline::imports::{
 use metad2a_pipeline::tasks::{Extractor, ExtractorKind};
 use serde::Serialize;
 
-use super::print;
-use crate::cli::Format;
+use super::output::{answer, try_answer};
 use crate::cli::exchange::{
     ExtractorName, Import, ImportCommon, ImportEvaluations, ImportFeatures, ImportLatencies, ImportList,
     ImportTasks, ImportWhat, Shape, Split as CliSplit, Training, Unit,
@@ -204,10 +203,7 @@ impl Begun {
         };
         let rows = files.iter().filter_map(|file| Some((file.kind()?.to_owned(), file.rows?))).collect();
         let outcome = Outcome { import: id, is_new, rows, ignored_columns, protocols };
-        match common.format {
-            Format::Json => print(&serde_json::to_string_pretty(&outcome)?),
-            Format::Table => print(&told(&outcome)),
-        }
+        answer(common.format, &outcome, told)?;
         Ok(Exit::Done)
     }
 }
@@ -302,25 +298,18 @@ async fn list(arguments: ImportList) -> anyhow::Result<Exit> {
     let store = Store::open(&url, Access::ReadOnly).await?;
     let mut markers = store.markers(IMPORT_KIND).await.context("the imports cannot be listed")?;
     markers.sort_by(|a, b| (a.finished_at, &a.id).cmp(&(b.finished_at, &b.id)));
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&markers)?),
-        Format::Table => {
-            let mut text = format!("{:<64}  {:<16}  what\n", "import", "when (UTC)");
-            for marker in &markers {
-                let summary = summary_of(marker)?;
-                let when = marker.finished_at.format("%Y-%m-%d %H:%M").to_string();
-                let _ = writeln!(
-                    text,
-                    "{}  {when:<16}  {}; {}",
-                    marker.id,
-                    contents(&summary.holds),
-                    summary.origin
-                );
-            }
-            print(&text);
-        }
-    }
+    try_answer(arguments.format, markers.as_slice(), overview)?;
     Ok(Exit::Done)
+}
+
+fn overview(markers: &[Marker]) -> anyhow::Result<String> {
+    let mut text = format!("{:<64}  {:<16}  what\n", "import", "when (UTC)");
+    for marker in markers {
+        let summary = summary_of(marker)?;
+        let when = marker.finished_at.format("%Y-%m-%d %H:%M").to_string();
+        let _ = writeln!(text, "{}  {when:<16}  {}; {}", marker.id, contents(&summary.holds), summary.origin);
+    }
+    Ok(text)
 }
 
 fn contents(holds: &Holds) -> String {

@@ -6,6 +6,7 @@ mod doctor;
 mod export;
 mod gc;
 mod import;
+mod output;
 mod plan;
 mod refresh;
 mod run;
@@ -35,18 +36,14 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Import(arguments) => import::import(*arguments).await,
         Command::Export(arguments) => export::export(arguments).await,
         Command::Completions { shell } => {
-            completions(shell);
+            completions(shell)?;
             Ok(Exit::Done)
         }
     }
 }
 
-pub(crate) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "metad2a", &mut std::io::stdout());
-}
-
-/// Results go to standard output, everything else to standard error.
-#[expect(clippy::print_stdout, reason = "the result that the person asked for")]
-fn print(text: &str) {
-    println!("{}", text.trim_end());
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "metad2a", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
 }

@@ -9,9 +9,9 @@ use metad2a_pipeline::source_changes::SourceChanges;
 use metad2a_pipeline::tasks::Kind;
 use serde::Serialize;
 
-use super::print;
+use super::output::answer;
 use super::refresh::{Today, rules};
-use crate::cli::{Format, Plan};
+use crate::cli::Plan;
 use crate::published::LastPublished;
 use crate::refresh_record::source_lines;
 use crate::{Exit, imports, ledger, project, sources};
@@ -56,7 +56,7 @@ pub(crate) async fn plan(arguments: Plan) -> anyhow::Result<Exit> {
             Err(data_gate) => {
                 let refused =
                     Overview { pipeline, state: "refused", sources, data_gate, ..Overview::default() };
-                show(&refused, arguments.format)?;
+                answer(arguments.format, &refused, table)?;
                 return Ok(Exit::Refused);
             }
         }
@@ -90,16 +90,8 @@ pub(crate) async fn plan(arguments: Plan) -> anyhow::Result<Exit> {
         sources,
         data_gate: Vec::new(),
     };
-    show(&overview, arguments.format)?;
+    answer(arguments.format, &overview, table)?;
     Ok(Exit::Done)
-}
-
-fn show(overview: &Overview, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Json => print(&serde_json::to_string_pretty(overview)?),
-        Format::Table => print(&table(overview)),
-    }
-    Ok(())
 }
 
 fn table(overview: &Overview) -> String {

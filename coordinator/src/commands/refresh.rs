@@ -20,7 +20,7 @@ use metad2a_pipeline::specification::{RefreshChoice, Specification};
 use metad2a_pipeline::study::{self, IndexedSource, Study};
 use metad2a_queue::{Leadership, Queue};
 
-use super::print;
+use super::output::{answer, print};
 use super::run::{Watch, compute, host, tell, told};
 use crate::cli::{Format, Refresh, Run};
 use crate::hint::{self, RunName, Watched};
@@ -54,7 +54,7 @@ pub(crate) async fn refresh(arguments: Run) -> anyhow::Result<Exit> {
             let mut record = record;
             record.end(RefreshOutcome::HeldByAnother, Some(reason));
             if arguments.format == Format::Json {
-                print(&serde_json::to_string_pretty(&record)?);
+                print(&serde_json::to_string_pretty(&record)?)?;
             }
             return Ok(Exit::NotLeader);
         }
@@ -260,10 +260,7 @@ impl Night<'_> {
         for broken in &self.record.data_gate {
             tracing::error!(rule = %broken, "the data did not pass its gate");
         }
-        match self.arguments.format {
-            Format::Json => print(&json),
-            Format::Table => print(&table(&self.record)),
-        }
+        answer(self.arguments.format, &self.record, table)?;
         if let (Ok(Some(published @ Published::New(_))), Format::Table) = (&ended, self.arguments.format) {
             let problems = self.record.problems.clone();
             tell(self.store, pipeline, *published, problems, started, Format::Table).await?;

@@ -11,7 +11,8 @@ use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::Study;
 use metad2a_queue::{Leadership, Queue};
 
-use super::{detach, print};
+use super::detach;
+use super::output::answer;
 use crate::cli::{Format, LocalWorkers, Run};
 use crate::hint::{self, Outcome as RunOutcome, RunName, Watched};
 use crate::ledger::Heads;
@@ -187,12 +188,9 @@ pub(super) async fn tell(
     let snapshot = snapshot.ok_or_else(|| anyhow!("snapshot {number} vanished from the store"))?;
     let seconds = started.elapsed().as_secs_f64();
     let report = report::read(store, &snapshot, is_new, problems, seconds).await?;
-    match format {
-        Format::Json => print(&serde_json::to_string_pretty(&report)?),
-        Format::Table => {
-            print(&report::table(&report));
-            eprintln!("done in {}", duration(seconds));
-        }
+    answer(format, &report, report::table)?;
+    if format == Format::Table {
+        eprintln!("done in {}", duration(seconds));
     }
     Ok(())
 }

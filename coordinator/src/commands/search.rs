@@ -19,9 +19,9 @@ use metad2a_pipeline::tasks::{
 use metad2a_search_space::{Cell, MacroShape, flops, parameters};
 use serde::Serialize;
 
-use super::print;
+use super::output::answer;
 use super::run::interrupted;
-use crate::cli::{Format, Search};
+use crate::cli::Search;
 use crate::dispatch::Open;
 use crate::local_workers::{Launch, LocalWorker};
 use crate::publication::ModelConfig;
@@ -96,10 +96,7 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
     let summary = carry_out(plan, &source, &store, &specification, &arguments, folder.path()).await?;
     let recipe = &generator.config.recipe;
     let found = found(&arguments, &source, snapshot.number, recipe, summary)?;
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&found)?),
-        Format::Table => print(&table(&found)),
-    }
+    answer(arguments.format, &found, table)?;
     Ok(Exit::Done)
 }
 

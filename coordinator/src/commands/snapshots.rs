@@ -5,8 +5,8 @@ use std::fmt::Write;
 use anyhow::bail;
 use metad2a_database::{Access, Snapshot, Store};
 
-use super::print;
-use crate::cli::{Format, Snapshots};
+use super::output::answer;
+use crate::cli::Snapshots;
 use crate::{Exit, project};
 
 pub(crate) async fn snapshots(arguments: Snapshots) -> anyhow::Result<Exit> {
@@ -18,17 +18,11 @@ pub(crate) async fn snapshots(arguments: Snapshots) -> anyhow::Result<Exit> {
             bail!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one");
         };
         let files = store.table_locations(&current, table)?;
-        match arguments.format {
-            Format::Json => print(&serde_json::to_string_pretty(&files)?),
-            Format::Table => print(&files.join("\n")),
-        }
+        answer(arguments.format, &files, |files| files.join("\n"))?;
         return Ok(Exit::Done);
     }
     let snapshots = store.list_snapshots(pipeline).await?;
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&snapshots)?),
-        Format::Table => print(&table(&snapshots)),
-    }
+    answer(arguments.format, snapshots.as_slice(), table)?;
     Ok(Exit::Done)
 }
 

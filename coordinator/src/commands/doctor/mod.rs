@@ -11,8 +11,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::print;
-use crate::cli::{Doctor, Format};
+use super::output::answer;
+use crate::cli::Doctor;
 use crate::{Exit, project};
 
 /// How a thing is.
@@ -71,10 +71,7 @@ pub(crate) async fn doctor(arguments: Doctor) -> anyhow::Result<Exit> {
     findings.extend(queue::check(specification).await);
     findings.extend(store::check(specification).await);
     findings.extend(surroundings::check(specification, &arguments.device).await);
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&findings)?),
-        Format::Table => print(&table(&findings)),
-    }
+    answer(arguments.format, findings.as_slice(), table)?;
     let fails = findings.iter().any(|finding| finding.health == Health::Fail);
     Ok(if fails { Exit::Failed } else { Exit::Done })
 }

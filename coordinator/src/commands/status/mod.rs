@@ -16,10 +16,10 @@ use serde::Serialize;
 
 pub(crate) use self::watch::watch;
 use super::dead_letters::is_bundle;
-use super::print;
+use super::output::answer;
 use super::tasks::{Known, Planned, Wish};
 use crate::Exit;
-use crate::cli::{Format, Status};
+use crate::cli::Status;
 use crate::hint::{Hint, StageHint, TaskHint, WorkerHint};
 use crate::run::lanes_of;
 use crate::site::{Leader, Reached, Site};
@@ -102,10 +102,7 @@ pub(crate) async fn status(arguments: Status) -> anyhow::Result<Exit> {
     let state = async { gather(&site, &queue, Aside::read(&site).await?).await }.await;
     queue.close().await;
     let state = state?;
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&state)?),
-        Format::Table => print(&table::table(&state, now())),
-    }
+    answer(arguments.format, &state, |state| table::table(state, now()))?;
     Ok(Exit::Done)
 }
 

@@ -60,7 +60,11 @@ async fn until_the_end(site: &Site, queue: &Reached) -> anyhow::Result<Exit> {
             run_id = hint.as_ref().map(|hint| hint.run_id.clone());
         }
         match judge(&state, &first, hint.as_ref()) {
-            Verdict::GoesOn => screen.show(&state),
+            Verdict::GoesOn => {
+                if !screen.show(&state) {
+                    return Ok(Exit::Done);
+                }
+            }
             Verdict::Ended(outcome) => {
                 screen.show(&state);
                 eprintln!("metad2a: the run has ended: {}", outcome.message);
@@ -119,11 +123,11 @@ impl Screen {
         Self { is_terminal: std::io::stdout().is_terminal(), drawn: 0, shown: BTreeMap::new(), told: None }
     }
 
-    fn show(&mut self, state: &State) {
+    /// False where nobody reads any more.
+    fn show(&mut self, state: &State) -> bool {
         let text = if self.is_terminal { self.drawing(state) } else { self.news(state) };
         let mut output = std::io::stdout().lock();
-        // Whoever reads may have gone; then the next signal ends us.
-        let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+        output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_ok()
     }
 
     /// Goes back over the last drawing and clears what follows.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::short;
 use crate::Exit;
 use crate::cli::Format;
-use crate::commands::print;
+use crate::commands::output::answer;
 use crate::commands::run::host;
 use crate::ledger;
 use crate::site::{Reached, Site};
@@ -92,10 +92,7 @@ pub(in crate::commands) async fn carry_out(
     }
     queue.close().await;
     let failed = report.refused.iter().any(|answer| !answer.idle);
-    match format {
-        Format::Json => print(&serde_json::to_string_pretty(&report)?),
-        Format::Table => print(&table(&report)),
-    }
+    answer(format, &report, table)?;
     if let Some(why) = &report.not_told {
         eprintln!(
             "metad2a: running programs were not told at once ({why}); the coordinator looks every few seconds, a worker \

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::known::Stopped;
 use super::{Known, Planned, SHOWN, short};
 use crate::Exit;
-use crate::cli::{Format, TaskState, TasksList};
-use crate::commands::print;
+use crate::cli::{TaskState, TasksList};
+use crate::commands::output::answer;
 use crate::hint::{Hint, WorkerHint};
 use crate::progress::duration;
 use crate::site::{Leader, Site};
@@ -76,10 +76,7 @@ pub(super) async fn list(arguments: TasksList) -> anyhow::Result<Exit> {
     }
     let done = if arguments.state == Some(TaskState::Done) { 0 } else { known.done.len() };
     let listing = Listing { tasks: rows, total, done };
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&listing)?),
-        Format::Table => print(&table(&listing)),
-    }
+    answer(arguments.format, &listing, table)?;
     Ok(Exit::Done)
 }
 

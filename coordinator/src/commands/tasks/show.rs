@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::list::at_work;
 use super::{Known, Planned};
-use crate::cli::{Format, TasksShow};
-use crate::commands::print;
+use crate::cli::TasksShow;
+use crate::commands::output::try_answer;
 use crate::hint::WorkerHint;
 use crate::site::Site;
 use crate::{Exit, ledger};
@@ -75,10 +75,7 @@ pub(in crate::commands) async fn show(arguments: TasksShow) -> anyhow::Result<Ex
     let stage = planned.as_ref().zip(open.as_ref()).map(|(planned, task)| Stage::of(&planned.study, task));
     let task = open.or(wish.and_then(|wish| wish.task));
     let shown = Shown { id, kind, stage, state, worker, marker, decisions, task };
-    match arguments.format {
-        Format::Json => print(&serde_json::to_string_pretty(&shown)?),
-        Format::Table => print(&text(&shown)?),
-    }
+    try_answer(arguments.format, &shown, text)?;
     Ok(Exit::Done)
 }
 
