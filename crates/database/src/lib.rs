@@ -20,6 +20,7 @@
 
 mod checkpoints;
 mod commit;
+mod compare;
 mod content;
 mod decisions;
 mod dictionary;
@@ -38,6 +39,7 @@ pub mod tables;
 
 pub use checkpoints::{Checkpoint, Checkpoints, Recorded};
 pub use commit::{Commit, Marker};
+pub use compare::TableChange;
 pub use content::{FileRef, sha256_hex};
 pub use decisions::{Decided, Decision};
 pub use dictionary::{DICTIONARY_END, DICTIONARY_START, data_dictionary_markdown, with_dictionary};
@@ -46,6 +48,7 @@ pub use gc::{Garbage, Inventory, Limits, Reason, Removed, garbage, names_in};
 pub use index::{Folding, FreshMarker};
 pub use models::ModelRecord;
 pub use parquet_files::{NamedFile, decode, encode, merge};
+pub use publish::{Broken, Verified};
 pub use snapshots::{Checks, Published, Snapshot, SnapshotDraft, SnapshotSource, SnapshotTable, TableFile};
 pub use store::{Access, Entry, Examined, Put, Store, examine};
 pub use table::{Column, ColumnType, Reference, Repeatability, Table, TableRow, Value};

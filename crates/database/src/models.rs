@@ -69,6 +69,12 @@ fn weights_path(pipeline: &str, model: &str, sha256: &str) -> Result<String> {
     Ok(format!("{pipeline}/models/{model}/{sha256}.safetensors"))
 }
 
+/// The safetensors file of a checkpoint.
+pub(crate) fn model_file(pipeline: &str, record: &ModelRecord) -> Result<FileRef> {
+    let path = weights_path(pipeline, &record.model, &record.sha256)?;
+    Ok(FileRef { path, sha256: record.sha256.clone(), bytes: record.bytes, rows: None })
+}
+
 fn sidecar_path(pipeline: &str, model: &str, sha256: &str) -> Result<String> {
     Ok(weights_path(pipeline, model, sha256)?.replace(".safetensors", ".json"))
 }
@@ -115,7 +121,6 @@ impl Store {
 
     /// The safetensors file of a checkpoint, its content checked.
     pub async fn model_weights(&self, pipeline: &str, record: &ModelRecord) -> Result<Bytes> {
-        let path = weights_path(pipeline, &record.model, &record.sha256)?;
-        self.get_data(&FileRef { path, sha256: record.sha256.clone(), bytes: record.bytes, rows: None }).await
+        self.get_data(&model_file(pipeline, record)?).await
     }
 }

@@ -35,6 +35,9 @@ pub struct Snapshot {
     /// What a reader should know, e.g. that a new model did not pass its check and the old one stays.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// The snapshot whose content was published again as this one, see [`Store::roll_back`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<u32>,
 }
 
 /// An image source that a snapshot was made from.
@@ -102,6 +105,11 @@ pub enum Published {
 }
 
 impl Snapshot {
+    /// Whether a reader finds the same rows and models in both.
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        self.tables == other.tables && self.models == other.models
+    }
+
     /// The files of a table, from the store's root; empty where it has none.
     pub fn files(&self, table: &str) -> Vec<FileRef> {
         let files = self.tables.get(table).map(|table| table.files.as_slice()).unwrap_or_default();

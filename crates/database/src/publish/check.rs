@@ -2,7 +2,7 @@
 //!
 //! Nulls where none may be cannot occur: a file with one is not written, and not read. Counts come from the caller.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -14,6 +14,8 @@ use crate::{Result, TableRow, decode};
 #[derive(Default)]
 pub(crate) struct Inspection {
     tables: BTreeMap<&'static str, Seen>,
+    /// Tables of which a file could not be read: what refers to them proves nothing.
+    incomplete: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -42,11 +44,13 @@ impl Examples {
     }
 }
 
-/// Takes in one file of a table.
-pub(crate) fn inspect<T: TableRow>(inspection: &mut Inspection, path: &str, file: Bytes) -> Result<()> {
+/// Takes in one file of a table, and returns the number of its rows.
+pub(crate) fn inspect<T: TableRow>(inspection: &mut Inspection, path: &str, file: Bytes) -> Result<u64> {
+    let rows = decode::<T>(path, file)?;
+    let count = rows.len() as u64;
     let seen = inspection.tables.entry(T::NAME).or_default();
     let columns = referring_columns(T::NAME);
-    for row in decode::<T>(path, file)? {
+    for row in rows {
         let key = row.key();
         let digest = Sha256::digest(key.as_bytes());
         let mut short = [0; 16];
@@ -66,7 +70,7 @@ pub(crate) fn inspect<T: TableRow>(inspection: &mut Inspection, path: &str, file
             }
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Columns of a table that refer to another, or that another refers to.
@@ -88,6 +92,11 @@ fn referring_columns(table: &str) -> Vec<&'static str> {
 }
 
 impl Inspection {
+    /// A file of this table could not be taken in.
+    pub(crate) fn lacks_a_file_of(&mut self, table: &str) {
+        self.incomplete.insert(table.to_owned());
+    }
+
     /// Every broken rule of the given tables, one message each.
     pub(crate) fn violations<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<String> {
         let mut violations = Vec::new();
@@ -115,6 +124,7 @@ impl Inspection {
         let nothing = HashSet::new();
         references
             .iter()
+            .filter(|reference| !self.incomplete.contains(reference.table))
             .filter_map(|reference| {
                 let needed = seen.values.get(reference.column)?;
                 let target = self.tables.get(reference.table);

@@ -10,6 +10,8 @@
 
 mod check;
 mod plan;
+mod rollback;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +22,7 @@ use crate::content::CONCURRENT_REQUESTS;
 use crate::names::{check_name, check_pipeline};
 pub(crate) use crate::publish::check::{Inspection, inspect};
 use crate::publish::plan::{MergeInput, plan};
+pub use crate::publish::verify::{Broken, Verified};
 use crate::snapshots::snapshot_path;
 use crate::store::to_json;
 use crate::tables::registry::{TableOperations, operations};
@@ -48,14 +51,7 @@ impl Store {
                 return Ok(Published::Unchanged(snapshot.number));
             }
             let snapshot = self.build(&draft, checks, current.as_ref()).await?;
-            let path = snapshot_path(&draft.pipeline, snapshot.number);
-            let manifest = to_json(&path, "snapshot manifest", &snapshot)?;
-            if self.put_if_absent(&path, manifest.clone()).await? == Put::Created {
-                // A copy for people and scripts; what it says may be old, and no program of ours reads it.
-                if let Err(error) = self.overwrite(&format!("{}/latest.json", draft.pipeline), manifest).await
-                {
-                    tracing::warn!(%error, "`latest.json` was not renewed; the snapshot is published all the same");
-                }
+            if self.put_manifest(&snapshot).await? == Put::Created {
                 return Ok(Published::New(snapshot.number));
             }
             tracing::info!(
@@ -64,6 +60,21 @@ impl Store {
                 "somebody else published first"
             );
         }
+    }
+
+    /// Publishes what is stored and checked, unless there is a snapshot of this number.
+    async fn put_manifest(&self, snapshot: &Snapshot) -> Result<Put> {
+        let path = snapshot_path(&snapshot.pipeline, snapshot.number);
+        let manifest = to_json(&path, "snapshot manifest", snapshot)?;
+        let put = self.put_if_absent(&path, manifest.clone()).await?;
+        if put == Put::Created {
+            // A copy for people and scripts; what it says may be old, and no program of ours reads it.
+            let latest = format!("{}/latest.json", snapshot.pipeline);
+            if let Err(error) = self.overwrite(&latest, manifest).await {
+                tracing::warn!(%error, "`latest.json` was not renewed; the snapshot is published all the same");
+            }
+        }
+        Ok(put)
     }
 
     /// Stores a file of a pipeline's table: `<pipeline>/tables/<table>/<sha256>.parquet`.
@@ -115,7 +126,7 @@ impl Store {
         violations.extend(inspection.violations(draft.tables.keys().map(String::as_str)));
         violations.extend(count_violations(&tables, checks));
         violations.extend(shrinkage_violations(&tables, &draft.imported_rows, current, checks));
-        violations.extend(self.model_violations(draft).await?);
+        violations.extend(self.model_violations(&draft.pipeline, &draft.models).await?);
         if !violations.is_empty() {
             return Err(Error::Checks { pipeline: draft.pipeline.clone(), violations });
         }
@@ -134,6 +145,7 @@ impl Store {
             models: draft.models.clone(),
             sources: draft.sources.clone(),
             notes: draft.notes.clone(),
+            restored_from: None,
         })
     }
 
@@ -179,14 +191,18 @@ impl Store {
     }
 
     /// Every named model must be stored, so that a reader of the manifest can load it.
-    async fn model_violations(&self, draft: &SnapshotDraft) -> Result<Vec<String>> {
+    async fn model_violations(
+        &self,
+        pipeline: &str,
+        models: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>> {
         let mut violations = Vec::new();
-        for (model, sha256) in &draft.models {
-            let Some(record) = self.model(&draft.pipeline, model, sha256).await? else {
+        for (model, sha256) in models {
+            let Some(record) = self.model(pipeline, model, sha256).await? else {
                 violations.push(format!("model `{model}` with id `{sha256}` is not in the store"));
                 continue;
             };
-            let path = format!("{}/models/{model}/{sha256}.safetensors", draft.pipeline);
+            let path = format!("{pipeline}/models/{model}/{sha256}.safetensors");
             let found = self.size(&path).await?;
             if found != Some(record.bytes) {
                 violations.push(format!("`{path}` must have {} bytes, has {found:?}", record.bytes));

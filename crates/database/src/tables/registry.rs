@@ -1,7 +1,9 @@
 //! What can be done with a table known only by its name.
 
 use bytes::Bytes;
+use serde::Serialize;
 
+use crate::compare::{Fingerprint, fingerprints};
 use crate::publish::{Inspection, inspect};
 use crate::tables::{
     ArchitectureRow, CandidateRow, CurveRow, DatasetRow, EvaluationRow, FeatureRow, LatencyRow, ModelRow,
@@ -14,11 +16,18 @@ pub(crate) struct TableOperations {
     pub(crate) name: &'static str,
     pub(crate) table: fn() -> &'static Table,
     pub(crate) merge: fn(&[NamedFile]) -> Result<(Bytes, u64)>,
-    pub(crate) inspect: fn(&mut Inspection, &str, Bytes) -> Result<()>,
+    pub(crate) inspect: fn(&mut Inspection, &str, Bytes) -> Result<u64>,
+    pub(crate) fingerprints: fn(&str, Bytes) -> Result<Vec<Fingerprint>>,
 }
 
-const fn of<T: TableRow>() -> TableOperations {
-    TableOperations { name: T::NAME, table: T::table, merge: merge::<T>, inspect: inspect::<T> }
+const fn of<T: TableRow + Serialize>() -> TableOperations {
+    TableOperations {
+        name: T::NAME,
+        table: T::table,
+        merge: merge::<T>,
+        inspect: inspect::<T>,
+        fingerprints: fingerprints::<T>,
+    }
 }
 
 static REGISTRY: [TableOperations; 11] = [

@@ -7,6 +7,7 @@
 mod checkpoints;
 mod collecting;
 mod commits;
+mod going_back;
 mod publishing;
 mod rows;
 mod storage;
@@ -107,4 +108,12 @@ suite! {
     publishing::a_withdrawn_result_leaves_the_next_snapshot,
     publishing::a_model_that_is_not_stored_stops_publication,
     publishing::every_table_survives_a_round_trip,
+    going_back::a_whole_snapshot_is_found_whole,
+    going_back::every_broken_file_is_named_and_what_refers_to_it_is_not_accused,
+    going_back::a_manifest_that_counts_wrong_is_found_out,
+    going_back::an_old_snapshot_is_published_again_and_nothing_is_removed,
+    going_back::a_snapshot_that_lost_a_file_is_not_gone_back_to,
+    going_back::after_a_collection_the_kept_snapshots_are_whole_and_can_be_gone_back_to,
+    going_back::a_comparison_counts_rows_and_shared_files,
+    going_back::a_comparison_finds_rows_that_say_something_else,
 }

@@ -15,9 +15,9 @@ use crate::rows::{
 };
 
 /// A draft that grows table by table.
-struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     store: &'a Store,
-    draft: SnapshotDraft,
+    pub(crate) draft: SnapshotDraft,
 }
 
 impl<'a> Draft<'a> {
@@ -31,19 +31,19 @@ impl<'a> Draft<'a> {
     }
 
     /// One result file more.
-    async fn with<T: TableRow>(mut self, rows: &[T]) -> Draft<'a> {
+    pub(crate) async fn with<T: TableRow>(mut self, rows: &[T]) -> Draft<'a> {
         let file = self.store.put_rows(T::NAME, rows).await.unwrap();
         self.draft.tables.entry(T::NAME.to_owned()).or_default().push(file);
         self
     }
 
-    async fn publish(&self) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self) -> Result<Published, Error> {
         self.store.publish(self.draft.clone(), &Checks::default()).await
     }
 }
 
 /// Two datasets, three cells, and one result file of evaluations and curves for each pair.
-async fn filled<'a>(store: &'a Store, inputs_id: &str) -> Draft<'a> {
+pub(crate) async fn filled<'a>(store: &'a Store, inputs_id: &str) -> Draft<'a> {
     let mut draft = Draft::new(store, inputs_id)
         .with(&[dataset("d1"), dataset("d2")])
         .await
@@ -58,7 +58,7 @@ async fn filled<'a>(store: &'a Store, inputs_id: &str) -> Draft<'a> {
     draft
 }
 
-async fn current(store: &Store) -> Snapshot {
+pub(crate) async fn current(store: &Store) -> Snapshot {
     store.current_snapshot("nightly").await.unwrap().expect("something was published")
 }
 
