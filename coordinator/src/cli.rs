@@ -1,6 +1,7 @@
 //! The command line: what a person can ask for.
 
 pub mod exchange;
+pub mod snapshots;
 mod tasks;
 
 use std::path::PathBuf;
@@ -63,8 +64,16 @@ pub enum Command {
         after_help = "Example:\n  metad2a search --pipeline pipeline.yaml --dataset ./my-images --candidates 500 --top 10"
     )]
     Search(Search),
-    /// Lists published snapshots, or prints where the tables of one lie.
-    Snapshots(Snapshots),
+    /// Lists, compares and checks published snapshots, prints where their tables lie, and goes back to an old one.
+    #[command(
+        after_help = "Examples:\n  metad2a snapshots nightly.yaml\n  metad2a snapshots diff 41 42\n  metad2a snapshots rollback 41"
+    )]
+    Snapshots(snapshots::Snapshots),
+    /// Asks a published snapshot a question in SQL, through the program `duckdb`.
+    #[command(
+        after_help = "Example:\n  metad2a sql \"select cell, avg(valid_accuracy) from evaluations group by cell order by 2 desc limit 10\""
+    )]
+    Sql(snapshots::Sql),
     /// Shows how a pipeline stands: stages, workers, queue, dead letters, snapshots.
     #[command(after_help = "Examples:\n  metad2a status\n  metad2a status nightly.yaml --format json")]
     Status(Status),
@@ -205,23 +214,12 @@ pub struct Search {
     /// No cell with more multiply-adds of one picture at the pipeline's final recipe.
     #[arg(long)]
     pub max_flops: Option<u64>,
-    /// Snapshot whose models are used; the newest by default.
-    #[arg(long, value_name = "NUMBER")]
-    pub snapshot: Option<u32>,
+    /// Snapshot whose models are used: `current`, or a number that `metad2a snapshots` lists.
+    #[arg(long, default_value = "current", value_name = "SNAPSHOT")]
+    pub snapshot: snapshots::SnapshotChoice,
     /// Device of the local worker.
     #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda:N")]
     pub device: String,
-    #[arg(long, value_enum, default_value = "table")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct Snapshots {
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// Print the files of this table of the newest snapshot, one a line.
-    #[arg(long, value_name = "TABLE")]
-    pub files_of: Option<String>,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }

@@ -12,6 +12,7 @@
 //! message whose repetition is harmless, so it may be killed at any moment and started again.
 
 pub mod choices;
+mod chosen_snapshot;
 pub mod cli;
 mod commands;
 mod dispatch;
@@ -32,6 +33,7 @@ mod report;
 mod run;
 mod site;
 mod sources;
+mod views;
 mod work;
 
 use std::process::ExitCode;

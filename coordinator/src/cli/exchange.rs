@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::snapshots::SnapshotChoice;
 use super::{Addresses, Format};
 
 /// Which store is meant: the address, or the pipeline's file that names it.
@@ -216,25 +217,6 @@ pub struct ImportList {
 pub enum ExportForm {
     /// One row a cell, in the order of NATS-Bench; one column a dataset, protocol and split.
     NatsBench,
-}
-
-/// A published snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotChoice {
-    Current,
-    Number(u32),
-}
-
-impl std::str::FromStr for SnapshotChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(number) if number > 0 => Ok(Self::Number(number)),
-            _ if text == "current" => Ok(Self::Current),
-            _ => Err(format!("must be `current` or the number of a snapshot, got `{text}`")),
-        }
-    }
 }
 
 #[derive(Debug, Args)]

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use metad2a_database::tables::{DatasetRow, EvaluationRow};
 use metad2a_database::{Access, Store};
 use metad2a_exchange::{CellTable, Error, cell_table};
 
-use crate::cli::exchange::{Export, ExportForm, SnapshotChoice};
+use crate::chosen_snapshot::chosen;
+use crate::cli::exchange::{Export, ExportForm};
 use crate::{Exit, project};
 
 pub(crate) async fn export(arguments: Export) -> anyhow::Result<Exit> {
@@ -17,18 +18,7 @@ pub(crate) async fn export(arguments: Export) -> anyhow::Result<Exit> {
     let project = project::load(&arguments.pipeline, &arguments.addresses)?;
     let pipeline = &project.specification.name;
     let store = Store::open(&project.specification.store, Access::ReadOnly).await?;
-    let snapshot = match arguments.snapshot {
-        SnapshotChoice::Current => store.current_snapshot(pipeline).await?,
-        SnapshotChoice::Number(number) => store.snapshot(pipeline, number).await?,
-    };
-    let snapshot = snapshot.ok_or_else(|| match arguments.snapshot {
-        SnapshotChoice::Current => {
-            anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one")
-        }
-        SnapshotChoice::Number(number) => {
-            anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists those it has")
-        }
-    })?;
+    let snapshot = chosen(&store, pipeline, arguments.snapshot).await?;
     let datasets: Vec<DatasetRow> = store.read_table(&snapshot).await?;
     let evaluations: Vec<EvaluationRow> = store.read_table(&snapshot).await?;
     let bytes = match arguments.format {

@@ -5,11 +5,10 @@ use std::fmt::Write;
 
 use chrono::TimeDelta;
 use metad2a_database::{Access, Garbage, Limits, Reason, Store, garbage};
-use metad2a_queue::Leadership;
 use serde::Serialize;
 
+use super::leading::while_leading;
 use super::output::answer;
-use super::run::host;
 use crate::cli::Gc;
 use crate::{Exit, project};
 
@@ -51,25 +50,8 @@ pub(crate) async fn gc(arguments: Gc) -> anyhow::Result<Exit> {
         return collect(&store, &specification.name, &arguments).await;
     }
     // A run publishes only while it leads, so leading keeps both apart.
-    let queue = metad2a_queue::open(&specification.queue).await?;
-    let holder = format!("`metad2a gc`, process {} on {}", std::process::id(), host());
-    let exit = match queue.lead(&specification.name, &holder).await? {
-        Leadership::Held(guard) => {
-            let exit = collect(&store, &specification.name, &arguments).await;
-            guard.release().await;
-            exit?
-        }
-        Leadership::HeldBy(other) => {
-            eprintln!(
-                "metad2a: pipeline `{}` is being run by {other}; nothing is removed meanwhile: wait for it, or stop it \
-                 first",
-                specification.name
-            );
-            Exit::NotLeader
-        }
-    };
-    queue.close().await?;
-    Ok(exit)
+    let work = collect(&store, &specification.name, &arguments);
+    while_leading(specification, "gc", "nothing is removed", work).await
 }
 
 async fn collect(store: &Store, pipeline: &str, arguments: &Gc) -> anyhow::Result<Exit> {

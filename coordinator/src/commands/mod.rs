@@ -6,12 +6,14 @@ mod doctor;
 mod export;
 mod gc;
 mod import;
+mod leading;
 mod output;
 mod plan;
 mod refresh;
 mod run;
 mod search;
 mod snapshots;
+mod sql;
 mod status;
 mod tasks;
 
@@ -27,6 +29,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Plan(arguments) => plan::plan(arguments).await,
         Command::Search(arguments) => search::search(arguments).await,
         Command::Snapshots(arguments) => snapshots::snapshots(arguments).await,
+        Command::Sql(arguments) => sql::sql(arguments).await,
         Command::Status(arguments) => status::status(arguments).await,
         Command::Watch(arguments) => status::watch(arguments).await,
         Command::Tasks(command) => tasks::tasks(command).await,

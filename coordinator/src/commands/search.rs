@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::output::answer;
 use super::run::interrupted;
+use crate::chosen_snapshot::{chosen, no_snapshot};
 use crate::cli::Search;
 use crate::dispatch::Open;
 use crate::local_workers::{Launch, LocalWorker};
@@ -72,7 +73,7 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
     );
     // A store without a snapshot stays untouched.
     let snapshot = match Store::open(&specification.store, Access::ReadOnly).await {
-        Ok(store) => snapshot(&store, &specification.name, arguments.snapshot).await?,
+        Ok(store) => chosen(&store, &specification.name, arguments.snapshot).await?,
         Err(metad2a_database::Error::NoDatabase { .. }) => {
             return Err(no_snapshot(&specification.name, arguments.snapshot));
         }
@@ -98,23 +99,6 @@ pub(crate) async fn search(arguments: Search) -> anyhow::Result<Exit> {
     let found = found(&arguments, &source, snapshot.number, recipe, summary)?;
     answer(arguments.format, &found, table)?;
     Ok(Exit::Done)
-}
-
-async fn snapshot(store: &Store, pipeline: &str, number: Option<u32>) -> anyhow::Result<Snapshot> {
-    let found = match number {
-        Some(number) => store.snapshot(pipeline, number).await?,
-        None => store.current_snapshot(pipeline).await?,
-    };
-    found.ok_or_else(|| no_snapshot(pipeline, number))
-}
-
-fn no_snapshot(pipeline: &str, number: Option<u32>) -> anyhow::Error {
-    match number {
-        Some(number) => {
-            anyhow!("pipeline `{pipeline}` has no snapshot {number}; `metad2a snapshots` lists them")
-        }
-        None => anyhow!("pipeline `{pipeline}` has no snapshot yet; `metad2a run` publishes one"),
-    }
 }
 
 /// A model of a snapshot, with all that is needed to use it.

@@ -17,7 +17,7 @@ impl Store {
         let Some(old) = self.snapshot(pipeline, number).await? else {
             return Err(Error::Invalid {
                 what: format!("snapshot {number} of `{pipeline}`"),
-                rule: "is not there: it was never published, or garbage collection removed it".to_owned(),
+                rule: "was never published, or garbage collection removed it".to_owned(),
             });
         };
         let broken = self.verify(&old).await?.broken;

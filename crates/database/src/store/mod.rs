@@ -117,6 +117,11 @@ impl Store {
         &self.url
     }
 
+    /// Whether programs on this machine can read its files where they lie.
+    pub fn is_local_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// What the store was opened for.
     pub fn access(&self) -> Access {
         self.access
