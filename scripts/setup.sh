@@ -36,4 +36,4 @@ fi
 
 scripts/setup-libtorch.sh
 scripts/weights/fetch.sh
-if $with_tests; then scripts/setup-tools.sh; scripts/setup-infra-tools.sh; fi
+if $with_tests; then scripts/setup-tools.sh; scripts/setup-infra-tools.sh; scripts/setup-analysis-tools.sh; fi

@@ -17,6 +17,6 @@ pub use broker::PrivateBroker;
 pub use cluster::{Cluster, lanes, service};
 pub use pictures::{cifar_records, idx_images, idx_labels};
 pub use process::Process;
-pub use project::{Project, program, repository};
+pub use project::{Project, analysts_tools, program, repository};
 pub use proxy::{FaultRates, StoreProxy};
 pub use tables::{DETERMINISTIC_TABLES, deterministic_tables, deterministic_tables_of};

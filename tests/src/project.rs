@@ -46,6 +46,20 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
 }
 
+/// The folder of `bin/duckdb` and `python/polars`.
+///
+/// # Panics
+/// If they were not set up.
+pub fn analysts_tools() -> PathBuf {
+    let folder = repository().join(".tools-analysis");
+    assert!(
+        folder.exists(),
+        "`{}` is not there; `scripts/setup-analysis-tools.sh` makes it",
+        folder.display()
+    );
+    folder
+}
+
 /// A built program, beside the folder of this test.
 ///
 /// # Panics

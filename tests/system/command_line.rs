@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 use metad2a_tests::Project;
 
 /// Standard output, standard error and exit code, without what changes from place to place.
-fn transcript(project: &Project, output: &Output) -> String {
+pub(crate) fn transcript(project: &Project, output: &Output) -> String {
     let folder = project.path().display().to_string();
     let text = format!(
         "exit code {}\n{}{}",

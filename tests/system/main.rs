@@ -5,6 +5,7 @@
 
 mod chaos;
 mod command_line;
+mod cookbook;
 mod data;
 mod imports;
 mod killed;
@@ -14,4 +15,5 @@ mod operator_cluster;
 mod poison;
 mod refresh;
 mod runs;
+mod snapshots;
 mod upgrade;
