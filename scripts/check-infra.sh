@@ -26,7 +26,8 @@ trap 'rm -rf "$work"' EXIT
 "$python/python" infra/checks/broker.py >"$work/broker" 2>&1 &
 broker=$!
 
-"$python/shellcheck" --external-sources infra/checks/*.sh infra/compose/*.sh infra/containers/*.sh scripts/check-infra.sh scripts/setup-infra-tools.sh
+"$python/shellcheck" --external-sources infra/checks/*.sh infra/compose/*.sh infra/containers/*.sh scripts/check-infra.sh scripts/setup-infra-tools.sh \
+  scripts/setup-analysis-tools.sh
 "$python/yamllint" --strict --config-file infra/checks/yamllint.yml infra/compose infra/prometheus infra/helm/test-values \
   infra/helm/metad2a/Chart.yaml infra/helm/metad2a/values.yaml infra/helm/metad2a/files
 "$python/hadolint" --no-color infra/containers/*.Dockerfile

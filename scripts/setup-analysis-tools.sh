@@ -9,7 +9,7 @@ stamp="$(sha256sum "$requirements" "$0" | sha256sum | cut -d' ' -f1)"
 if [ "$(cat "$target/.stamp" 2>/dev/null)" = "$stamp" ]; then echo "analysts' tools already in $target"; exit 0; fi
 rm -rf "$target"; mkdir -p "$target/bin"
 python3 -m pip install --quiet --target "$target/python" --no-deps --require-hashes --no-cache-dir \
-  --disable-pip-version-check --only-binary=:all: --requirement "$requirements"
+  --disable-pip-version-check --root-user-action ignore --only-binary=:all: --requirement "$requirements"
 mv "$target/python/duckdb_cli/duckdb" "$target/bin/duckdb"
 chmod 755 "$target/bin/duckdb"
 echo "$stamp" > "$target/.stamp"

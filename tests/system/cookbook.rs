@@ -127,6 +127,17 @@ fn ask_duckdb(project: &Project, query: &str) -> Result<Value, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{error} in what DuckDB answered"))
 }
 
+/// The programs as a person has them, on `PATH`.
+fn in_shell(project: &Project, lines: &str) -> Output {
+    let own = std::env::var("PATH").unwrap();
+    let ours = program("metad2a");
+    let path =
+        format!("{}:{}:{own}", ours.parent().unwrap().display(), analysts_tools().join("bin").display());
+    let mut command = Command::new("sh");
+    command.args(["-e", "-c", lines]).current_dir(project.path()).env("PATH", path);
+    command.env_remove("METAD2A_STORE").env_remove("METAD2A_QUEUE").output().unwrap()
+}
+
 /// The answers of Polars to all questions, in one process.
 fn ask_polars(folder: &Path, opening: String, questions: &[Question]) -> Vec<Value> {
     let mut child = Command::new("python3")
@@ -168,8 +179,10 @@ fn agree(a: &Value, b: &Value) -> bool {
 async fn every_question_of_the_cookbook_has_rows_and_duckdb_and_polars_find_the_same() {
     let text = std::fs::read_to_string(repository().join("docs/COOKBOOK.md")).unwrap();
     let (opening, questions) = read_cookbook(&text);
+    let shell = block(&text, "sh").expect("the document says how to stay in DuckDB");
     assert!(questions.len() >= 15, "{} questions", questions.len());
     let project = published().await;
+    ran(&project, &in_shell(&project, &shell));
     let of_polars = ask_polars(project.path(), opening, &questions);
     assert_eq!(of_polars.len(), questions.len());
     let mut problems = String::new();

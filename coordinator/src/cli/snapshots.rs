@@ -43,7 +43,7 @@ pub enum SnapshotsWhat {
     List(SnapshotsList),
     /// Prints where the tables of a snapshot lie, for DuckDB, Polars and others.
     #[command(
-        after_help = "Examples:\n  metad2a snapshots path --table evaluations\n  metad2a snapshots path --format sql | duckdb -init /dev/stdin"
+        after_help = "Examples:\n  metad2a snapshots path --table evaluations\n  metad2a snapshots path --snapshot 41 --format sql > views.sql && duckdb -init views.sql"
     )]
     Path(SnapshotsPath),
     /// Shows what came and went between two snapshots: rows, models, figures.

@@ -50,7 +50,7 @@ pub(crate) async fn gc(arguments: Gc) -> anyhow::Result<Exit> {
         return collect(&store, &specification.name, &arguments).await;
     }
     // A run publishes only while it leads, so leading keeps both apart.
-    let work = collect(&store, &specification.name, &arguments);
+    let work = Box::pin(collect(&store, &specification.name, &arguments));
     while_leading(specification, "gc", "nothing is removed", work).await
 }
 
