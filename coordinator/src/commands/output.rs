@@ -33,13 +33,18 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     write(&mut std::io::stdout().lock(), text.trim_end())
 }
 
-/// Whoever reads may leave when they have seen enough (`… | head -1`): what was done is done, and nobody misses the rest.
+/// Whoever reads may leave when they have seen enough: what was done is done, and nobody misses the rest.
 fn write(output: &mut impl Write, text: &str) -> anyhow::Result<()> {
-    match writeln!(output, "{text}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("the answer cannot be written to standard output")
-        }
-        _ => Ok(()),
+    is_read(writeln!(output, "{text}").and_then(|()| output.flush()))?;
+    Ok(())
+}
+
+/// False where whoever reads has left (`… | head -1`), which is no error.
+pub(super) fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("the answer cannot be written to standard output"),
     }
 }
 
@@ -69,6 +74,8 @@ mod tests {
         let mut output = Failing(ErrorKind::BrokenPipe, Vec::new());
         write(&mut output, "first line").unwrap();
         assert!(output.1.starts_with(b"first line"));
+        assert!(!is_read(Err(ErrorKind::BrokenPipe.into())).unwrap(), "a watch ends then");
+        assert!(is_read(Ok(())).unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use metad2a_pipeline::planner::{Progress, Stage};
 use super::{Aside, State, Word, gather, table};
 use crate::Exit;
 use crate::cli::Watch;
+use crate::commands::output::is_read;
 use crate::commands::run::interrupted;
 use crate::hint::{Hint, Outcome};
 use crate::progress;
@@ -61,17 +62,17 @@ async fn until_the_end(site: &Site, queue: &Reached) -> anyhow::Result<Exit> {
         }
         match judge(&state, &first, hint.as_ref()) {
             Verdict::GoesOn => {
-                if !screen.show(&state) {
+                if !screen.show(&state)? {
                     return Ok(Exit::Done);
                 }
             }
             Verdict::Ended(outcome) => {
-                screen.show(&state);
+                screen.show(&state)?;
                 eprintln!("metad2a: the run has ended: {}", outcome.message);
                 return Ok(Exit::of_code(outcome.exit_code));
             }
             Verdict::Vanished => {
-                screen.show(&state);
+                screen.show(&state)?;
                 bail!(
                     "{first} no longer runs `{pipeline}` and did not say how it ended: it was killed or its machine \
                      failed; `metad2a run` goes on from there"
@@ -124,10 +125,10 @@ impl Screen {
     }
 
     /// False where nobody reads any more.
-    fn show(&mut self, state: &State) -> bool {
+    fn show(&mut self, state: &State) -> anyhow::Result<bool> {
         let text = if self.is_terminal { self.drawing(state) } else { self.news(state) };
         let mut output = std::io::stdout().lock();
-        output.write_all(text.as_bytes()).and_then(|()| output.flush()).is_ok()
+        is_read(output.write_all(text.as_bytes()).and_then(|()| output.flush()))
     }
 
     /// Goes back over the last drawing and clears what follows.
