@@ -115,6 +115,7 @@ fn summary(task: &Task) -> Summary {
             units: task.units.len() as u64,
             diverged: 0,
             failed: 0,
+            stopped: 0,
             train_pictures: 400,
             valid_pictures: 200,
             test_pictures: 0,

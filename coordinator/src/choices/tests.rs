@@ -59,6 +59,7 @@ fn planner(study: &Study) -> Planner<'_> {
             units: task.units.len() as u64,
             diverged: 0,
             failed: 0,
+            stopped: 0,
             train_pictures: 1,
             valid_pictures: 1,
             test_pictures: 1,

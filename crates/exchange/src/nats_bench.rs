@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
-use metad2a_database::tables::{DatasetRow, EvaluationRow};
+use metad2a_database::tables::{DatasetRow, EvaluationRow, STOPPED};
 use metad2a_search_space::{ArchIndex, CELL_COUNT, Cell};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -82,13 +82,15 @@ pub fn cell_table(
     Ok(CellTable { columns })
 }
 
+/// None of a training that was stopped early: its protocol's figures are those after all epochs.
 fn figures(row: &EvaluationRow) -> impl Iterator<Item = (Split, f64)> {
     let all = [
         (Split::Train, row.train_accuracy),
         (Split::Valid, row.valid_accuracy),
         (Split::Test, row.test_accuracy),
     ];
-    all.into_iter().filter_map(|(split, accuracy)| Some((split, accuracy?)))
+    let is_whole = row.status != STOPPED;
+    all.into_iter().filter_map(move |(split, accuracy)| Some((split, accuracy.filter(|_| is_whole)?)))
 }
 
 /// Of our own trainings, the recipe's id and epochs.

@@ -54,6 +54,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// Validate after every so many epochs; 0 validates after the last only, which always happens.
     pub validate_every: u32,
+    /// Validate after these epochs too, counted from 1. It adds figures to their rows and changes no other number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validate_after: Vec<u32>,
 }
 
 impl Recipe {
@@ -72,6 +75,7 @@ impl Recipe {
             augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
             precision: Precision::Float32,
             validate_every: 1,
+            validate_after: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@
 //! coordinator and the worker list the store, call this crate, and do what it says.
 
 pub mod envelope;
+pub mod halving;
 pub mod ids;
 pub mod imports;
 pub mod labels;

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
+use crate::halving::Halving;
 use crate::ids::{Id, content_id};
 use crate::labels::Label;
 
@@ -209,6 +210,9 @@ pub struct Recipe {
     /// Left out of ids where it is float32, so that they are those from before there was a choice.
     #[serde(default, skip_serializing_if = "Precision::is_usual")]
     pub precision: Precision,
+    /// Whether the worse units of a bundle are stopped early; left out of ids where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halving: Option<Halving>,
 }
 
 impl Recipe {
@@ -231,6 +235,7 @@ impl Recipe {
             image_size: 32,
             augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
             precision: Precision::Float32,
+            halving: None,
         }
     }
 
@@ -248,7 +253,8 @@ pub struct Unit {
     pub seed: u64,
 }
 
-/// A bundle of units of one dataset and recipe. The bundle is only transport: see [`Evaluate::unit_id`].
+/// A bundle of units of one dataset and recipe. The bundle is only transport, see [`Evaluate::unit_id`], unless the
+/// recipe halves it: then a unit's companions decide how many of its epochs are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluate {
     pub dataset: Dataset,
@@ -444,6 +450,9 @@ pub enum Summary {
         /// Units that could not be trained.
         #[serde(default, skip_serializing_if = "is_zero")]
         failed: u64,
+        /// Units that were stopped early, on purpose.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        stopped: u64,
         train_pictures: u64,
         valid_pictures: u64,
         test_pictures: u64,

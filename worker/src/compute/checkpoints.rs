@@ -30,14 +30,15 @@ impl Engine {
         &self,
         job: &Job,
         state: &impl Serialize,
-        tensors: Vec<Vec<u8>>,
+        tensors: Vec<Bytes>,
     ) -> anyhow::Result<Vec<FileRef>> {
         let state = serde_json::to_vec(state).context("a checkpoint's state has no JSON form")?;
-        let files = std::iter::once((STATE, state)).chain(tensors.into_iter().map(|bytes| (TENSORS, bytes)));
+        let files =
+            std::iter::once((STATE, state.into())).chain(tensors.into_iter().map(|bytes| (TENSORS, bytes)));
         files
             .map(|(ext, bytes)| {
                 self.runtime
-                    .block_on(self.store.put_checkpoint_file(&job.id, ext, bytes.into()))
+                    .block_on(self.store.put_checkpoint_file(&job.id, ext, bytes))
                     .context("cannot store a checkpoint")
             })
             .collect()

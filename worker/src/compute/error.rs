@@ -1,5 +1,7 @@
 //! Which errors no further attempt can cure.
 
+use metad2a_pipeline::halving::BrokenRule;
+
 /// An input of a task that breaks a rule.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadInput {
@@ -25,6 +27,13 @@ pub(super) enum BadInput {
     Diverged { what: &'static str },
     #[error("training set `{id}`: {rule}")]
     TrainingSet { id: String, rule: String },
+    #[error("the recipe's {0}")]
+    Halving(#[from] BrokenRule),
+    #[error(
+        "dataset `{dataset}` has no validation pictures, by which its recipe compares units: ask for some in its \
+         `pictures_per_class`, or halve by `train-loss-sum`"
+    )]
+    NotValidated { dataset: String },
     #[error("dataset `{dataset}`: class {class} is in none of its feature tables")]
     NoFeatures { dataset: String, class: u32 },
 }

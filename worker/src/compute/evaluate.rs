@@ -1,25 +1,23 @@
 //! `evaluate`: draws a dataset once, then trains every unit of the bundle on it.
 //!
-//! **Invariant:** a unit's row depends on the unit alone: its randomness is keyed by its id, never by the bundle's.
+//! **Invariant:** a unit's numbers depend on the unit alone: its randomness is keyed by its id, never by the bundle's.
+//! Where the recipe halves the bundle, its companions decide how many epochs are trained, see `race.rs`.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use anyhow::Context;
+use metad2a_database::tables::{DIVERGED, FAILED, STOPPED};
 use metad2a_images::{DatasetDraw, DrawnPicture, SplitFractions, data_hash, draw};
-use metad2a_networks::{
-    EpochRow, Latency, Network, Observer, Pictures, PreparedData, Run, Status, Training, TrainingData,
-};
+use metad2a_networks::{Observer, Pictures, PreparedData, Run, Training, TrainingData};
 use metad2a_pipeline::envelope::Envelope;
+use metad2a_pipeline::halving::{Halving, Signal};
 use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Precision, Recipe, Summary};
 
 use super::Engine;
-use super::bundle::{Bundle, PausedUnit, UnitRows};
-use super::memory::PeakMemory;
+use super::bundle::{Bundle, UnitRows};
+use super::error::BadInput;
+use super::race::Race;
 use super::slice::Slice;
-use super::unit_failures::{Answer, answer};
-use super::unit_rows::{DIVERGED, FAILED, Labels, Measurements, failed_rows, trained_rows};
-use crate::device;
 use crate::protocol::{Finished, Job, Outcome};
 
 /// Points on a curve of validation figures: validating after every epoch may cost as much as the training.
@@ -37,30 +35,11 @@ pub(super) type EvaluationBatches = HashMap<(String, String), i64>;
 pub(super) struct PreparedDataset {
     pub(super) dataset: String,
     image_size: u32,
-    data: PreparedData,
+    pub(super) data: PreparedData,
     pub(super) data_hash: String,
     pub(super) train_pictures: u64,
     valid_pictures: u64,
     test_pictures: u64,
-}
-
-/// One unit's training inside a slice of its bundle; counts epochs.
-struct Watch<'a, 'b> {
-    slice: &'a mut Slice<'b>,
-    done: u64,
-    total: u64,
-}
-
-impl Observer for Watch<'_, '_> {
-    fn epoch(&mut self, _row: EpochRow) -> ControlFlow<()> {
-        self.done += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn batch(&mut self) -> ControlFlow<()> {
-        self.slice.progress(self.done, self.total);
-        if self.slice.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
 }
 
 impl Engine {
@@ -84,78 +63,23 @@ impl Engine {
         let recipe = network_recipe(&task.recipe);
         // A broken recipe is the bundle's fault; what a unit fails of below is its own.
         recipe.validate().context("the recipe cannot be trained with")?;
+        let halving = task.recipe.halving.iter();
+        if let Some(broken) = halving.flat_map(|halving| halving.broken_rules(recipe.epochs)).next() {
+            return Err(BadInput::from(broken).into());
+        }
         self.prepare(&task.dataset, task.recipe.image_size, &job.envelope)?;
         slice.progress(0, 0);
-        let prepared = self.prepared.as_ref().context("no dataset is prepared")?;
-        let Bundle { mut finished, mut paused } = self
-            .resumed(job, |checkpoint| Bundle::load(self, checkpoint, task, &recipe, &prepared.data))?
-            .unwrap_or_default();
-        let device = device::name(self.device);
-        let sizes = (task.recipe.id(), prepared.dataset.clone());
-        let is_last_attempt = job.envelope.failures.len() + 1 >= job.envelope.max_attempts as usize;
-        let total = task.units.len() as u64 * u64::from(task.recipe.epochs);
-        for (number, unit) in task.units.iter().enumerate().skip(finished.len()) {
-            let unit_id = task.unit_id(unit);
-            let (task_id, dataset, device) = (job.id.as_str(), prepared, device.as_str());
-            let labels = Labels { task_id, task, unit, unit_id: &unit_id, dataset, device };
-            let memory = PeakMemory::from_now(self.device);
-            let resumed = paused.take();
-            let peak_before = resumed.as_ref().map_or(Some(0), |paused| paused.peak_memory_bytes);
-            let peak = || Some(memory.bytes()?.max(peak_before?));
-            let ready = match resumed {
-                Some(paused) => Ok(paused.training),
-                None => Training::new(unit.cell, &recipe, &prepared.data, &unit_id),
-            };
-            let run = ready.and_then(|training| {
-                let before = number as u64 * u64::from(task.recipe.epochs);
-                let done = before + u64::from(training.epochs_done());
-                let training = match self.evaluation_batches.get(&sizes) {
-                    Some(pictures) => training.with_evaluation_batch(*pictures),
-                    None => training,
-                };
-                let usual = training.evaluation_batch();
-                let run = let_run(training, &mut Watch { slice: &mut *slice, done, total })?;
-                let fitting = match &run {
-                    Run::Finished(trained) => trained.evaluation_batch,
-                    Run::Paused(training) => training.evaluation_batch(),
-                };
-                if fitting < usual {
-                    tracing::warn!(
-                        unit = unit_id,
-                        fitting,
-                        "memory is short: figures are taken of fewer pictures at once"
-                    );
-                    self.evaluation_batches.insert(sizes.clone(), fitting);
-                }
-                Ok(run)
-            });
-            finished.push(match run {
-                Ok(Run::Paused(training)) => {
-                    let unit = PausedUnit { training: *training, peak_memory_bytes: peak() };
-                    return Bundle::save(self, job, finished, &unit, total).map(Outcome::Paused);
-                }
-                Ok(Run::Finished(trained)) => {
-                    let mut measured = Measurements { peak_memory_bytes: peak(), ..Measurements::default() };
-                    if job.envelope.measure_latency && trained.status == Status::Completed {
-                        measured.latency_batch_1 = latency(&trained.network, 1, recipe.image_size);
-                        measured.latency_batch_64 = latency(&trained.network, 64, recipe.image_size);
-                    }
-                    trained_rows(&labels, &trained, &measured)
-                }
-                Err(error) => match answer(&error, task.recipe.batch_size, is_last_attempt) {
-                    Answer::Row(reason) => {
-                        tracing::warn!(unit = unit_id, cell = %unit.cell, reason, "a unit cannot be trained");
-                        failed_rows(&labels, reason)
-                    }
-                    Answer::Attempt => {
-                        let (cell, seed) = (unit.cell, unit.seed);
-                        return Err(error)
-                            .with_context(|| format!("cannot train cell `{cell}` with seed {seed}"));
-                    }
-                },
-            });
+        let dataset = self.prepared.as_ref().context("no dataset is prepared")?;
+        let mut bundle = self
+            .resumed(job, |checkpoint| Bundle::load(self, job, checkpoint, task, &recipe, &dataset.data))?
+            .unwrap_or_else(|| Bundle::new(task.units.len()));
+        let evaluation_batches = &mut self.evaluation_batches;
+        let mut race = Race { job, task, recipe: &recipe, dataset, device: self.device, evaluation_batches };
+        if race.run(&mut bundle, slice, let_run)? {
+            self.bundle_done(task, bundle.into_rows())
+        } else {
+            bundle.save(self, job, task).map(Outcome::Paused)
         }
-        self.bundle_done(task, finished)
     }
 
     /// Stores the rows of a bundle whose units are all finished.
@@ -169,6 +93,7 @@ impl Engine {
             units: evaluations.len() as u64,
             diverged: with_status(DIVERGED),
             failed: with_status(FAILED),
+            stopped: with_status(STOPPED),
             train_pictures: prepared.train_pictures,
             valid_pictures: prepared.valid_pictures,
             test_pictures: prepared.test_pictures,
@@ -222,12 +147,6 @@ impl Engine {
     }
 }
 
-/// A measurement that does not work out costs a figure, not the training.
-fn latency(network: &Network, pictures: i64, image_size: i64) -> Option<Latency> {
-    let latency = network.latency(pictures, image_size);
-    latency.inspect_err(|error| tracing::warn!(pictures, "the latency cannot be measured: {error}")).ok()
-}
-
 pub(super) fn split_fractions(fractions: Fractions) -> SplitFractions {
     SplitFractions { train: fractions.train, valid: fractions.valid, test: fractions.test }
 }
@@ -266,5 +185,12 @@ fn network_recipe(recipe: &Recipe) -> metad2a_networks::Recipe {
             Precision::Bfloat16 => metad2a_networks::Precision::Bfloat16,
         },
         validate_every: recipe.epochs.div_ceil(VALIDATIONS),
+        validate_after: validated_rungs(recipe.halving.as_ref()),
     }
+}
+
+/// Rungs at which units are compared by their validation accuracy.
+fn validated_rungs(halving: Option<&Halving>) -> Vec<u32> {
+    let by_accuracy = halving.filter(|halving| halving.by == Signal::ValidAccuracy);
+    by_accuracy.map_or_else(Vec::new, |halving| halving.rungs.clone())
 }

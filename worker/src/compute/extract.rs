@@ -89,7 +89,7 @@ impl Engine {
         let view = TensorView::new(Dtype::F32, shape, &bytes).context("feature vectors of several widths")?;
         let tensors = safetensors::serialize([(VECTORS, view)], None::<HashMap<String, String>>)
             .context("cannot write a checkpoint")?;
-        let files = self.save(job, &state, vec![tensors])?;
+        let files = self.save(job, &state, vec![tensors.into()])?;
         Ok(Paused { files, done: vectors.len() as u64, total })
     }
 

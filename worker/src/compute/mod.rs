@@ -15,6 +15,7 @@ mod imported_rows;
 mod inputs;
 mod memory;
 mod models;
+mod race;
 mod search;
 mod settings;
 mod slice;

@@ -131,7 +131,7 @@ impl Engine {
         let Shard { learner, adam, done, loss_sum } = shard;
         let state = State { version: VERSION, task: job.id.clone(), done: *done, loss_sum: *loss_sum };
         let optimiser = adam.to_safetensors().context("cannot write the optimiser's state")?;
-        let files = self.save(job, &state, vec![learner.to_safetensors()?, optimiser])?;
+        let files = self.save(job, &state, vec![learner.to_safetensors()?.into(), optimiser.into()])?;
         Ok(Paused { files, done: (*done).into(), total })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use metad2a_database::FileRef;
-use metad2a_database::tables::{EvaluationRow, FeatureRow};
+use metad2a_database::tables::{COMPLETED, EvaluationRow, FeatureRow};
 use metad2a_model::{DatasetFeatures, Row, TrainingSet};
 use metad2a_pipeline::labels::{Label, Measured, labels};
 use metad2a_pipeline::tasks::Kind;
@@ -107,14 +107,18 @@ impl Engine {
             .collect())
     }
 
-    /// Rows of the listed units, by unit. Two bundles may hold one unit: their rows are equal.
+    /// Rows of the listed units, by unit. Two bundles may hold one unit: the row of the smallest task id counts, as in
+    /// what is published. Where bundles are halved it may have been stopped in one of them only.
     fn rows_of(&self, frozen: &ChosenRows) -> anyhow::Result<BTreeMap<String, EvaluationRow>> {
         let wanted: BTreeSet<&String> = frozen.datasets.iter().flat_map(|dataset| &dataset.units).collect();
         let files = self.files_of(Kind::Evaluate.name(), frozen.evaluations.iter(), "evaluations")?;
         let rows: Vec<EvaluationRow> =
             self.runtime.block_on(self.store.read_files(&files)).context("cannot read evaluations")?;
-        let rows = rows.into_iter().filter(|row| wanted.contains(&row.unit_id));
-        Ok(rows.map(|row| (row.unit_id.clone(), row)).collect())
+        let mut found = BTreeMap::new();
+        for row in rows.into_iter().filter(|row| wanted.contains(&row.unit_id)) {
+            found.entry(row.unit_id.clone()).or_insert(row);
+        }
+        Ok(found)
     }
 
     /// The files of one table that finished tasks or imports left behind.
@@ -179,7 +183,7 @@ fn assemble(
     if set.rows.is_empty() {
         return Err(broken(
             frozen.id,
-            format!("its {} datasets have no row with a validation accuracy", group.name()),
+            format!("its {} datasets have no completed row with a validation accuracy", group.name()),
         ));
     }
     Ok(set)
@@ -199,8 +203,9 @@ fn rows_of_dataset(
         })?;
         let cell: Cell =
             row.cell.parse().map_err(|error| broken(id, format!("unit `{unit}` names no cell: {error}")))?;
-        // A network that diverged or failed has no accuracy to learn from.
-        if let Some(valid_accuracy) = row.valid_accuracy {
+        // A network that diverged or failed has no accuracy to learn from. One that was stopped has that of fewer epochs,
+        // which is no figure of the same thing.
+        if let Some(valid_accuracy) = row.valid_accuracy.filter(|_| row.status == COMPLETED) {
             cells.push(cell);
             measured.push(Measured { valid_accuracy, fit_loss: row.fit_loss });
         }

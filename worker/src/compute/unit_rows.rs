@@ -1,7 +1,7 @@
 //! From a training to the rows that tell of it.
 
 use metad2a_database::now;
-use metad2a_database::tables::{CurveRow, EvaluationRow};
+use metad2a_database::tables::{COMPLETED, CurveRow, DIVERGED, EvaluationRow, FAILED, STOPPED};
 use metad2a_networks::{EpochRow, Figures, Latency, Status, TrainedUnit};
 use metad2a_pipeline::tasks::{Evaluate, Unit};
 use metad2a_search_space::{MacroShape, flops, parameters};
@@ -11,11 +11,6 @@ use super::evaluate::PreparedDataset;
 
 /// Epochs over which the label `fit_loss` is averaged.
 const FIT_EPOCHS: usize = 10;
-
-/// The status of a row whose training lost its numbers.
-pub(super) const DIVERGED: &str = "diverged";
-/// The status of a row whose network could not be trained.
-pub(super) const FAILED: &str = "failed";
 
 /// The version of libtorch that tch 0.24 is the binding of. torch-sys refuses to build with any other.
 const LIBTORCH_VERSION: &str = "2.11.0";
@@ -40,12 +35,17 @@ pub(super) struct Measurements {
     pub(super) latency_batch_64: Option<Latency>,
 }
 
-/// The rows of a network that was trained, to its end or not.
-pub(super) fn trained_rows(labels: &Labels<'_>, trained: &TrainedUnit, measured: &Measurements) -> UnitRows {
+/// The rows of a network that was trained, to its end or not; `stopped_for` says why not, where it was stopped.
+pub(super) fn trained_rows(
+    labels: &Labels<'_>,
+    trained: &TrainedUnit,
+    stopped_for: Option<String>,
+    measured: &Measurements,
+) -> UnitRows {
     let (status, status_reason) = match &trained.status {
-        Status::Completed => ("completed", None),
+        Status::Completed => (COMPLETED, None),
         Status::Diverged { epoch, reason } => (DIVERGED, Some(format!("epoch {epoch}: {reason}"))),
-        Status::Stopped => ("stopped", Some("stopped early".to_owned())),
+        Status::Stopped => (STOPPED, stopped_for),
     };
     let [train, valid, test] =
         [&trained.train, &trained.valid, &trained.test].map(|figures| figures.as_ref().map(Accurate::of));

@@ -4,6 +4,15 @@ use crate::table::table;
 use crate::tables::{ARCH_INDEX, AT_LEAST_ONE, NOT_NEGATIVE, SHARE};
 use chrono::{DateTime, Utc};
 
+/// The status of a row whose training went through all epochs.
+pub const COMPLETED: &str = "completed";
+/// The status of a row whose training lost its numbers.
+pub const DIVERGED: &str = "diverged";
+/// The status of a row whose training was ended early, on purpose.
+pub const STOPPED: &str = "stopped";
+/// The status of a row whose network could not be trained.
+pub const FAILED: &str = "failed";
+
 table! {
     /// One row per trained network: a dataset, a cell, a recipe and a seed; trained here, or imported.
     pub struct EvaluationRow in "evaluations", version 1;
@@ -57,7 +66,7 @@ table! {
         deterministic test_loss: Option<f64> = NOT_NEGATIVE;
         /// Mean training loss of the last ten epochs: the label that short trainings rank cells by.
         deterministic fit_loss: Option<f64> = NOT_NEGATIVE;
-        /// Sum of the training losses of all epochs.
+        /// Sum of the training losses of the epochs that were trained to their end.
         deterministic train_loss_sum: Option<f64> = NOT_NEGATIVE;
         /// Trainable parameters of the trained network.
         deterministic params: i64 = NOT_NEGATIVE;

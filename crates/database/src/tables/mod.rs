@@ -12,7 +12,7 @@ mod sources;
 
 use std::ops::RangeInclusive;
 
-pub use evaluations::{CurveRow, EvaluationRow};
+pub use evaluations::{COMPLETED, CurveRow, DIVERGED, EvaluationRow, FAILED, STOPPED};
 pub use latencies::LatencyRow;
 pub use models::{ModelRow, RunRow, TrainingMetricRow};
 pub use searches::{CandidateRow, SearchRow};

@@ -50,6 +50,21 @@ fn own_trainings_stand_beside_their_whole_class_and_imported_ones_beside_their_o
 }
 
 #[test]
+fn a_training_that_was_stopped_early_has_no_part_in_a_column_of_all_epochs() {
+    let (trained, _) = class();
+    let with_status = |status: &str, valid| EvaluationRow {
+        status: status.to_owned(),
+        ..evaluation("letters", trained, None, valid)
+    };
+    let rows = [with_status("completed", 0.5), with_status("stopped", 0.25)];
+    let table = cell_table(&[dataset("letters")], &rows, &[]).unwrap();
+    let column = &table.columns["letters/recipe-0123456789ab@20/valid_accuracy"];
+    assert_eq!(column.get(&trained.index().get()), Some(&0.5));
+    let table = cell_table(&[dataset("letters")], &rows[1..], &[]).unwrap();
+    assert!(table.columns.is_empty(), "nothing is known of it");
+}
+
+#[test]
 fn both_forms_have_one_row_a_cell_in_the_benchmarks_order_with_nulls() {
     let (trained, _) = class();
     let rows = [evaluation("letters", trained, Some("x@1"), 0.1 + 0.2)];

@@ -236,9 +236,19 @@ impl<'a> Training<'a> {
         self.unit.evaluation_batch
     }
 
-    /// Epochs that are finished.
-    pub fn epochs_done(&self) -> u32 {
-        self.unit.curves.len() as u32
+    /// The rows of the epochs that are finished.
+    pub fn curves(&self) -> &[EpochRow] {
+        &self.unit.curves
+    }
+
+    /// Ends a training that is paused between two epochs, as an observer that stops it there would.
+    pub fn stopped(mut self) -> Result<TrainedUnit> {
+        let Place { epoch, phase, done } = self.place;
+        let is_between = epoch > 0 && phase == Phase::Train && done == 0;
+        let place = format!("{phase:?} of epoch {epoch}, after {done} pictures");
+        require(is_between, "place", "between two epochs where a training is stopped", place)?;
+        self.stop()?;
+        Ok(self.unit)
     }
 
     /// Trains until the end or a pause. At least one batch is done, so that even the shortest runs get on.
@@ -302,7 +312,8 @@ impl<'a> Training<'a> {
         }
         self.trained = Some(figures);
         let every = self.recipe.validate_every;
-        let is_due = every > 0 && (epoch + 1).is_multiple_of(every);
+        let is_due = every > 0 && (epoch + 1).is_multiple_of(every)
+            || self.recipe.validate_after.contains(&(epoch + 1));
         if self.data.valid.is_some() && (is_due || epoch + 1 == self.recipe.epochs) {
             self.enter(epoch, Phase::Valid)?;
             return Ok(Left::More);

@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use metad2a_networks::{EpochRow, Error, Observer, PreparedData, Recipe, Run, Status, TrainedUnit, Training};
+use metad2a_networks::{
+    EpochRow, Error, Observer, PreparedData, Recipe, Run, Status, TrainedUnit, Training, train,
+};
 use metad2a_search_space::Cell;
 
 use crate::training::{CELL, data, numbers, recipe, trained};
@@ -92,6 +94,43 @@ fn pauses_fall_inside_epochs_and_inside_figures() {
     trained_with_pauses(&recipe, &data, &mut pause);
     // After each of 2 × (5 training + 1 validation) + 1 test batches but the last.
     assert_eq!(pause.batches, 12);
+}
+
+/// Pauses after the second epoch's last batch, which training batches, 5 an epoch, and validations make.
+fn paused_after_two_epochs<'a>(recipe: &Recipe, data: &'a PreparedData, batches: u32) -> Training<'a> {
+    let training = Training::new(cell(), recipe, data, "unit").unwrap();
+    match training.run(&mut Pause::every(batches)).unwrap() {
+        Run::Paused(paused) => *paused,
+        Run::Finished(_) => panic!("the training is longer than {batches} batches"),
+    }
+}
+
+#[test]
+fn a_training_that_is_stopped_while_it_is_paused_is_one_that_its_observer_stopped_there() {
+    for (validate_every, batches) in [(0, 10), (1, 12)] {
+        let (recipe, data) = (Recipe { validate_every, ..recipe() }, data());
+        let mut after_two = |row: EpochRow| {
+            if row.epoch == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let expected = train(cell(), &recipe, &data, "unit", &mut after_two).unwrap();
+        let paused = paused_after_two_epochs(&recipe, &data, batches);
+        assert_eq!(paused.curves().len(), 2);
+        let checkpoint = paused.to_checkpoint().unwrap();
+        let stopped =
+            Training::resume(cell(), &recipe, &data, "unit", &checkpoint).unwrap().stopped().unwrap();
+        assert!(numbers(&stopped) == numbers(&expected));
+        assert_eq!(stopped.status, Status::Stopped);
+    }
+}
+
+#[test]
+fn a_training_is_stopped_between_two_epochs_only() {
+    let (recipe, data) = (Recipe { validate_every: 0, ..recipe() }, data());
+    let new = Training::new(cell(), &recipe, &data, "unit").unwrap();
+    for training in [new, paused_after_two_epochs(&recipe, &data, 9)] {
+        let error = training.stopped().unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    }
 }
 
 #[test]

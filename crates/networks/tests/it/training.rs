@@ -132,6 +132,10 @@ fn validation_follows_the_recipe_and_always_covers_the_last_epoch() {
         let rare = trained(CELL, &Recipe { validate_every: 0, ..recipe }, "unit");
         assert_eq!(rare.test, unit.test);
     }
+    let after_the_first = Recipe { epochs: 3, validate_every: 0, validate_after: vec![1], ..recipe() };
+    let unit = trained(CELL, &after_the_first, "unit");
+    let validated: Vec<bool> = unit.curves.iter().map(|row| row.valid_loss.is_some()).collect();
+    assert_eq!(validated, [true, false, true]);
 }
 
 #[test]

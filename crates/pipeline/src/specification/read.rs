@@ -327,6 +327,13 @@ fn training(mut section: Section<'_>, feature_width: u32) -> Training {
 
 fn search(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<SearchChoice> {
     let recipe = recipe_name(&mut section, recipes);
+    if let Some(name) = &recipe
+        && recipes.get(name).is_some_and(|recipe| recipe.halving.is_some())
+    {
+        let rule = "must name a recipe without `halving`: chosen and random cells are compared by what they reach in \
+                    the end";
+        section.problem("recipe", format!("{rule}, got `{name}`"));
+    }
     let candidates = section.count("candidates", 500, 1, CELLS);
     let chosen = section.count("chosen", 3, 1, CELLS);
     if chosen > candidates {
@@ -411,6 +418,21 @@ search: { recipe: short }
           `search.chosen` must be at most `candidates` (3), got `9`
           `sed` is not a known key; did you mean `seed`?
         "#);
+    }
+
+    #[test]
+    fn what_a_search_finds_is_never_stopped_early() {
+        let halved = "halving: { rungs: [1], keep: 0.5, by: train-loss-sum }, epochs: 2";
+        let both = SMALL.replace("epochs: 2", halved);
+        insta::assert_snapshot!(Specification::parse("pipeline.yaml", &both).unwrap_err(), @"
+        `pipeline.yaml` has 1 problem to mend:
+          `search.recipe` must name a recipe without `halving`: chosen and random cells are compared by what they reach in the end, got `short`
+        ");
+        let apart = both
+            .replace("recipes:", "recipes:\n  whole: { epochs: 2 }")
+            .replace("search: { recipe: short }", "search: { recipe: whole }");
+        let specification = Specification::parse("pipeline.yaml", &apart).unwrap();
+        assert!(specification.recipe("short").halving.is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::read::check_name;
 use super::section::Section;
+use crate::halving::Halving;
 use crate::tasks::{Augmentation, Recipe};
 
 /// A published recipe, by its name in the file.
@@ -49,7 +50,7 @@ fn recipe(mut section: Section<'_>) -> Recipe {
         crop_padding: augmentation.count("crop_padding", usual.augmentation.crop_padding, 0, 64),
     };
     augmentation.finish();
-    let recipe = Recipe {
+    let mut recipe = Recipe {
         epochs: section.count("epochs", usual.epochs, 1, 100_000),
         batch_size: section.count("batch_size", usual.batch_size, 2, 65_536),
         learning_rate: section.number("learning_rate", usual.learning_rate, 1e-9, 100.0),
@@ -61,9 +62,24 @@ fn recipe(mut section: Section<'_>) -> Recipe {
         cells_per_stage: section.count("cells_per_stage", usual.cells_per_stage, 1, 100),
         image_size: section.count("image_size", usual.image_size, 4, 1_024),
         augmentation: augment,
+        halving: None,
     };
+    recipe.halving = section.optional_section("halving").and_then(|entry| halving(entry, recipe.epochs));
     section.finish();
     recipe
+}
+
+/// None where a key is missing or of another type: the problem is told by then.
+fn halving(mut section: Section<'_>, epochs: u32) -> Option<Halving> {
+    let rungs = section.required("rungs", "a list of epochs");
+    let keep = section.required("keep", "a number between 0 and 1");
+    let by = section.required("by", "`train-loss-sum` or `valid-accuracy`");
+    let halving = rungs.zip(keep).zip(by).map(|((rungs, keep), by)| Halving { rungs, keep, by });
+    for broken in halving.iter().flat_map(|halving| halving.broken_rules(epochs)) {
+        section.problem(broken.key, broken.rule);
+    }
+    section.finish();
+    halving
 }
 
 #[cfg(test)]
@@ -71,6 +87,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::halving::Signal;
     use crate::specification::section::Problems;
     use crate::tasks::Precision;
 
@@ -99,6 +116,7 @@ mod tests {
             cells_per_stage: 5,
             image_size: 32,
             augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
+            halving: None,
         };
         assert_eq!(recipes["twelve"], Recipe { epochs: 12, ..full.clone() });
         assert_eq!((&recipes["full"], &recipes["plain"]), (&full, &full));
@@ -114,6 +132,50 @@ mod tests {
         let augmentation = Augmentation { horizontal_flip: true, crop_padding: 2 };
         let expected = Recipe { image_size: 16, augmentation, ..Recipe::nas_bench_201_12() };
         assert_eq!(recipes.unwrap()["imagenet16"], expected);
+    }
+
+    #[test]
+    fn a_recipe_halves_where_it_says_so_and_is_another_recipe_then() {
+        let by = json!({"rungs": [3, 6], "keep": 0.5, "by": "train-loss-sum"});
+        let recipes = read(json!({
+            "plain": {"epochs": 12},
+            "halved": {"epochs": 12, "halving": by},
+            "validated": {"epochs": 12, "halving": {"rungs": [3, 6], "keep": 0.5, "by": "valid-accuracy"}}
+        }));
+        let recipes = recipes.unwrap();
+        assert_eq!(recipes["plain"], Recipe::nas_bench_201_12());
+        let halving = Halving { rungs: vec![3, 6], keep: 0.5, by: Signal::TrainLossSum };
+        assert_eq!(recipes["halved"], Recipe { halving: Some(halving), ..Recipe::nas_bench_201_12() });
+        let ids = ["plain", "halved", "validated"].map(|name| recipes[name].id()[..16].to_owned());
+        insta::assert_snapshot!(ids.join("\n"), @"
+        8c472870acc60845
+        f7d9508bee797f3f
+        678d4ea155bcc950
+        ");
+        for recipe in recipes.values() {
+            let json = serde_json::to_string(recipe).unwrap();
+            assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), *recipe);
+        }
+    }
+
+    #[test]
+    fn every_problem_of_a_halving_is_named_with_key_rule_and_value() {
+        let problems = read(json!({
+            "a": {"epochs": 20, "halving": {"rungs": [10, 20], "keep": 1, "by": "loss", "rugns": []}},
+            "b": {"epochs": 20, "halving": {"rungs": [10, 5], "keep": 0, "by": "valid-accuracy"}},
+            "c": {"epochs": 20, "halving": {}},
+            "d": {"epochs": 20, "halving": {"rungs": 10, "keep": 0.5, "by": "train-loss-sum"}}
+        }));
+        insta::assert_snapshot!(problems.unwrap_err(), @r#"
+        `recipes.a.halving.by` must be `train-loss-sum` or `valid-accuracy`, got `"loss"`
+        `recipes.a.halving.rugns` is not a known key; did you mean `rungs`?
+        `recipes.b.halving.rungs` must be ascending epochs, at least one, each from 1 and before the last (`epochs` is 20), got `[10, 5]`
+        `recipes.b.halving.keep` must be a number between 0 and 1, both excluded, got `0`
+        `recipes.c.halving.rungs` is missing; it must be a list of epochs
+        `recipes.c.halving.keep` is missing; it must be a number between 0 and 1
+        `recipes.c.halving.by` is missing; it must be `train-loss-sum` or `valid-accuracy`
+        `recipes.d.halving.rungs` must be a list of epochs, got `10`
+        "#);
     }
 
     /// What a unit is keyed by: a preset must never come to mean another recipe.

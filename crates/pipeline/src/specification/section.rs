@@ -107,6 +107,12 @@ impl<'a> Section<'a> {
         Section::new(&self.key(key), value, self.problems)
     }
 
+    /// A nested mapping, where there is one.
+    pub(super) fn optional_section(&mut self, key: &'static str) -> Option<Section<'a>> {
+        let value = self.take(key)?;
+        Some(Section::new(&self.key(key), value, self.problems))
+    }
+
     /// A nested mapping that must be there.
     pub(super) fn required_section(&mut self, key: &'static str) -> Section<'a> {
         if self.entries.get(key).is_none_or(Value::is_null) {

@@ -1,5 +1,6 @@
 //! The handlers on a memory store, with tiny pictures, networks and models.
 
+mod halving;
 mod models;
 mod pauses;
 mod pictures;

@@ -46,7 +46,7 @@ pub(super) fn paused(engine: &mut Engine, job: &Job, batches: u32) -> Paused {
 }
 
 /// Works in slices, each in an engine of its own, as in another process; returns the last one and how many there were.
-fn in_slices(store: &str, mut job: Job, batches: u32) -> (Engine, Finished, u32) {
+pub(super) fn in_slices(store: &str, mut job: Job, batches: u32) -> (Engine, Finished, u32) {
     for number in 0.. {
         let mut engine = engine(store);
         match slice(&mut engine, &job, Some(batches)) {

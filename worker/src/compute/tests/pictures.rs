@@ -66,7 +66,7 @@ pub(super) fn evaluate(classes: &[u32], units: &[Unit]) -> Evaluate {
     }
 }
 
-fn unit(cell: &str, seed: u64) -> Unit {
+pub(super) fn unit(cell: &str, seed: u64) -> Unit {
     Unit { cell: cell.parse().unwrap(), seed }
 }
 

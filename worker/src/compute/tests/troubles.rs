@@ -13,11 +13,11 @@ use super::*;
 type Refusal = fn() -> metad2a_networks::Error;
 
 /// libtorch's own error where more is asked for than any address space holds.
-fn out_of_memory() -> metad2a_networks::Error {
+pub(super) fn out_of_memory() -> metad2a_networks::Error {
     Tensor::f_empty([1_i64 << 50], (Kind::Float, Device::Cpu)).unwrap_err().into()
 }
 
-fn wrong_shapes() -> metad2a_networks::Error {
+pub(super) fn wrong_shapes() -> metad2a_networks::Error {
     let ones = |count: i64| Tensor::ones([count], (Kind::Float, Device::Cpu));
     ones(2).f_add(&ones(3)).unwrap_err().into()
 }
@@ -40,7 +40,10 @@ fn work_refusing(engine: &mut Engine, job: &Job, place: usize, refusal: Refusal)
 }
 
 /// The rows and points of one unit.
-fn of_unit(rows: &(Vec<EvaluationRow>, Vec<CurveRow>), unit: &str) -> (EvaluationRow, Vec<CurveRow>) {
+pub(super) fn of_unit(
+    rows: &(Vec<EvaluationRow>, Vec<CurveRow>),
+    unit: &str,
+) -> (EvaluationRow, Vec<CurveRow>) {
     let row = rows.0.iter().find(|row| row.unit_id == unit).unwrap();
     (row.clone(), rows.1.iter().filter(|point| point.unit_id == unit).cloned().collect())
 }
@@ -206,16 +209,17 @@ fn the_peak_of_a_paused_unit_is_the_highest_of_its_slices() {
     let mut engine = engine("peak");
     let mut checkpoint = record(&job, 0, paused(&mut engine, &job, 3));
     let mut state = engine.load::<serde_json::Value>(&checkpoint).unwrap().0;
-    let Some(peak) = state["peak_memory_bytes"].as_u64() else {
+    let told_by = |state: &mut serde_json::Value| state["paused"][0]["peak_memory_bytes"].take();
+    let Some(peak) = told_by(&mut state.clone()).as_u64() else {
         // A system that does not let a process forget its peak tells none.
-        assert!(state["peak_memory_bytes"].is_null());
+        assert!(told_by(&mut state).is_null());
         return;
     };
     assert!(peak > 1 << 20, "{peak}");
     // As if the first slice had used a terabyte, and then as if it was a slice of a version that told nothing.
     for (told, expected) in [(serde_json::json!(1_u64 << 40), Some(1 << 40)), (serde_json::Value::Null, None)]
     {
-        state["peak_memory_bytes"] = told;
+        state["paused"][0]["peak_memory_bytes"] = told;
         let bytes = serde_json::to_vec(&state).unwrap();
         let put = engine.store.put_checkpoint_file(&checkpoint.id, "state.json", bytes.into());
         checkpoint.files[0] = engine.runtime.block_on(put).unwrap();
@@ -226,31 +230,48 @@ fn the_peak_of_a_paused_unit_is_the_highest_of_its_slices() {
     }
 }
 
-/// The first form of a bundle's checkpoint, as the versions before this one wrote it.
+/// The first forms of a bundle's checkpoint, as the versions before this one wrote them.
 #[test]
-fn a_checkpoint_of_the_first_form_is_gone_on_from() {
+fn a_checkpoint_of_an_older_form_is_gone_on_from() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = bundle(folder.path());
-    let mut engine = engine("first form");
-    let mut checkpoint = record(&job, 0, paused(&mut engine, &job, 15));
-    let mut state = engine.load::<serde_json::Value>(&checkpoint).unwrap().0;
-    state["version"] = 1.into();
-    state.as_object_mut().unwrap().remove("peak_memory_bytes");
-    let finished = state["finished"].as_array_mut().unwrap();
-    assert_eq!(finished.len(), 1);
-    let row = finished[0]["evaluation"].as_object_mut().unwrap();
-    row.retain(|name, _| {
-        !(name.starts_with("latency_") || name == "images_per_second" || name == "peak_memory_bytes")
-    });
-    let bytes = serde_json::to_vec(&state).unwrap();
-    let put = engine.store.put_checkpoint_file(&checkpoint.id, "state.json", bytes.into());
-    checkpoint.files[0] = engine.runtime.block_on(put).unwrap();
-    job.checkpoints = vec![checkpoint];
-    let mut trainings = 0;
-    let let_run: &mut LetRun<'_> = &mut |training, observer| {
-        trainings += 1;
-        training.run(observer)
-    };
-    engine.evaluate_with(&job, of(&job), &mut Slice::new(&mut |_, _| {}, &mut || false), let_run).unwrap();
-    assert_eq!(trainings, 1, "the first unit is not trained again");
+    let mut engine = engine("older forms");
+    let whole = work(&mut engine, job.envelope.clone()).unwrap();
+    let expected = rows_of(&engine, &whole);
+    let newest = record(&job, 0, paused(&mut engine, &job, 15));
+    for form in [1, 2] {
+        let mut checkpoint = newest.clone();
+        let mut state = engine.load::<serde_json::Value>(&checkpoint).unwrap().0;
+        state["version"] = form.into();
+        let peak = state["paused"][0]["peak_memory_bytes"].take();
+        let keys = state.as_object_mut().unwrap();
+        keys.retain(|key, _| key != "paused" && key != "rungs_passed");
+        if form == 2 {
+            keys.insert("peak_memory_bytes".into(), peak);
+        }
+        let finished = state["finished"].as_array_mut().unwrap();
+        assert_eq!(finished.len(), 1);
+        if form == 1 {
+            let row = finished[0]["evaluation"].as_object_mut().unwrap();
+            row.retain(|name, _| {
+                !(name.starts_with("latency_") || name == "images_per_second" || name == "peak_memory_bytes")
+            });
+        }
+        let bytes = serde_json::to_vec(&state).unwrap();
+        let put = engine.store.put_checkpoint_file(&checkpoint.id, "state.json", bytes.into());
+        checkpoint.files[0] = engine.runtime.block_on(put).unwrap();
+        job.checkpoints = vec![checkpoint];
+        let mut trainings = 0;
+        let let_run: &mut LetRun<'_> = &mut |training, observer| {
+            trainings += 1;
+            training.run(observer)
+        };
+        let mut never = || false;
+        let outcome = engine
+            .evaluate_with(&job, of(&job), &mut Slice::new(&mut |_, _| {}, &mut never), let_run)
+            .unwrap();
+        let Outcome::Finished(finished) = outcome else { panic!("nobody asked for a pause") };
+        assert_eq!(trainings, 1, "the first unit is not trained again");
+        assert_eq!(rows_of(&engine, &finished), expected, "form {form}");
+    }
 }

@@ -38,6 +38,7 @@ fn summary_of(task: &Task) -> Summary {
             units: evaluate.units.len() as u64,
             diverged: 0,
             failed: 0,
+            stopped: 0,
             train_pictures: 1,
             valid_pictures: 1,
             test_pictures: 1,
