@@ -4,6 +4,7 @@ mod halving;
 mod models;
 mod pauses;
 mod pictures;
+mod teaching;
 mod troubles;
 
 use std::collections::BTreeMap;

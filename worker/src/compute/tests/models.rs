@@ -47,7 +47,7 @@ fn dataset(group: Group, classes: [u32; 2]) -> TrainingDataset {
     TrainingDataset { id, group, dataset, features: vec![FEATURES.into()], units }
 }
 
-fn commit(engine: &Engine, kind: Kind, id: &str, file: FileRef) {
+pub(super) fn commit(engine: &Engine, kind: Kind, id: &str, file: FileRef) {
     let marker = Marker {
         kind: kind.name().into(),
         id: id.into(),
@@ -65,7 +65,12 @@ fn commit(engine: &Engine, kind: Kind, id: &str, file: FileRef) {
     engine.runtime.block_on(engine.store.commit(&marker)).unwrap();
 }
 
-fn evaluation(unit: &str, dataset: &str, cell: Cell, valid_accuracy: Option<f64>) -> EvaluationRow {
+pub(super) fn evaluation(
+    unit: &str,
+    dataset: &str,
+    cell: Cell,
+    valid_accuracy: Option<f64>,
+) -> EvaluationRow {
     EvaluationRow {
         unit_id: unit.into(),
         dataset_id: dataset.into(),
@@ -124,13 +129,13 @@ pub(super) fn freeze(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -
     set.id()
 }
 
-fn decide(engine: &Engine, id: &str, frozen: &FrozenSet) {
+pub(super) fn decide(engine: &Engine, id: &str, frozen: &FrozenSet) {
     let detail = serde_json::to_value(frozen).unwrap();
     engine.runtime.block_on(engine.store.decide_once(id, "training-set", detail)).unwrap();
 }
 
 /// Stores what a training set of six datasets with twelve cells each is made of.
-fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> TrainingSet {
+pub(super) fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f64>) -> TrainingSet {
     let set = TrainingSet {
         datasets: vec![
             dataset(Group::MetaTrain, [0, 1]),
