@@ -27,8 +27,7 @@ pub struct Halving {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signal {
-    /// Sum of the training losses of all epochs so far, less is better (SoTL: Ru et al., NeurIPS 2021,
-    /// arXiv 2006.04492).
+    /// Sum of the training losses of all epochs so far, less is better (Ru et al. 2021, arXiv 2006.04492).
     TrainLossSum,
     /// Validation accuracy after the rung's epoch, more is better.
     ValidAccuracy,
