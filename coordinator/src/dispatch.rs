@@ -179,7 +179,7 @@ fn pause(age: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use metad2a_pipeline::planner::Stage;
-    use metad2a_pipeline::tasks::{ExtractFeatures, Extractor, ExtractorKind, Fractions};
+    use metad2a_pipeline::tasks::{ExtractFeatures, Extractor, ExtractorKind, Fractions, Look};
 
     use super::*;
 
@@ -201,6 +201,7 @@ mod tests {
             fractions: Fractions { train: 1.0, valid: 0.0, test: 0.0 },
             images_per_class: 1,
             extractor,
+            look: Look::default(),
         })
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use metad2a_database::tables::{CurveRow, EvaluationRow};
 use metad2a_database::{Access, Repeatability, Store, TableRow};
 use metad2a_pipeline::envelope::{Envelope, Event, SourceAddress};
-use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, PicturesPerClass, Recipe, Task, Unit};
+use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Look, PicturesPerClass, Recipe, Task, Unit};
 use metad2a_queue::{Class, Events, Lane, Message, Queue, Urgency};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -166,6 +166,7 @@ fn training(folder: &Path, epochs: u32) -> Envelope {
             classes: vec![0, 1],
             per_class: PicturesPerClass { train: 8, valid: 2, test: 0 },
             fractions: Fractions { train: 0.6, valid: 0.2, test: 0.2 },
+            look: Look::default(),
         },
         recipe: Recipe {
             epochs,

@@ -13,7 +13,7 @@ use metad2a_pipeline::planner::{Existing, Fact, Place, Stage};
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::{IndexedSource, extraction_shards};
 use metad2a_pipeline::tasks::{
-    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Model, PicturesPerClass, Recipe,
+    Blob, Constraints, Dataset, ExtractFeatures, Fractions, Look, Model, PicturesPerClass, Recipe,
     Search as SearchTask, Summary, Task,
 };
 use metad2a_search_space::{Cell, MacroShape, flops, parameters};
@@ -151,12 +151,14 @@ impl SearchPlan {
             classes: labels.clone(),
             per_class,
             fractions: EVERYTHING,
+            look: Look::default(),
         };
         let features = extractions.iter().map(|task| Task::ExtractFeatures(task.clone()).id()).collect();
         let search = SearchTask {
             dataset: dataset.id(),
             source: source.content_id.clone(),
             classes: labels,
+            look: Look::default(),
             features,
             generator: generator.weights.clone(),
             generator_settings: config.settings.clone(),

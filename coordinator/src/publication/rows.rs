@@ -58,6 +58,8 @@ pub(super) fn datasets(study: &Study, drawn: &HashMap<String, Summary>) -> Vec<D
             image_size: recipe_of(study, dataset).image_size.into(),
             data_hash: data_hash.clone(),
             provenance: None,
+            grey: Some(dataset.dataset.look.grey),
+            resolution: dataset.dataset.look.resolution.map(i64::from),
         });
     }
     rows

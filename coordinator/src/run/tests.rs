@@ -2,7 +2,7 @@
 
 use metad2a_database::Access;
 use metad2a_pipeline::planner::{Existing, Fact, Place, Stage};
-use metad2a_pipeline::tasks::{ExtractFeatures, Extractor, ExtractorKind, Fractions};
+use metad2a_pipeline::tasks::{ExtractFeatures, Extractor, ExtractorKind, Fractions, Look};
 use metad2a_pipeline::verdict::VerdictDetail;
 
 use super::*;
@@ -46,6 +46,7 @@ fn task() -> Task {
             weights_sha256: "00".repeat(32),
             image_size: 32,
         },
+        look: Look::default(),
     })
 }
 

@@ -164,6 +164,8 @@ pub(crate) fn dataset_row(
         image_size: definition.image_size.into(),
         data_hash: String::new(),
         provenance: Some(provenance),
+        grey: None,
+        resolution: None,
     })
 }
 

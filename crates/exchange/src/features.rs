@@ -164,6 +164,8 @@ impl Reader<'_> {
                         self.file,
                         self.row + 1
                     )),
+                    grey: None,
+                    resolution: None,
                 });
             }
             self.row += 1;

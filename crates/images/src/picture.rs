@@ -69,13 +69,34 @@ impl Picture {
     /// If `rgb` does not have three bytes for each pixel.
     #[must_use]
     pub fn resized(&self, side: u32) -> Self {
-        if (self.width, self.height) == (side, side) {
+        self.scaled(side, side)
+    }
+
+    /// The picture's brightness (Rec. 709) in all three channels; the same numbers everywhere.
+    #[must_use]
+    pub fn grey(&self) -> Self {
+        let levels: Vec<u8> = self.rgb.chunks_exact(3).map(brightness).collect();
+        Self::from_grey(self.width, self.height, &levels)
+    }
+
+    /// The picture reduced to at most `pixels` a side, and enlarged to its size again (triangle filter both times).
+    ///
+    /// # Panics
+    /// If `rgb` does not have three bytes for each pixel, or `pixels` is 0.
+    #[must_use]
+    pub fn blurred(&self, pixels: u32) -> Self {
+        let (width, height) = (self.width.min(pixels), self.height.min(pixels));
+        self.scaled(width, height).scaled(self.width, self.height)
+    }
+
+    fn scaled(&self, width: u32, height: u32) -> Self {
+        if (self.width, self.height) == (width, height) {
             return self.clone();
         }
         let image =
             RgbImage::from_raw(self.width, self.height, self.rgb.clone()).expect("three bytes a pixel");
-        let scaled = image::imageops::resize(&image, side, side, FilterType::Triangle);
-        Self { width: side, height: side, rgb: scaled.into_raw() }
+        let scaled = image::imageops::resize(&image, width, height, FilterType::Triangle);
+        Self { width, height, rgb: scaled.into_raw() }
     }
 
     /// SHA-256 of size and pixels, in hexadecimal: equal for equal pictures, whatever file they came from.
@@ -86,6 +107,13 @@ impl Picture {
         hash.update(&self.rgb);
         hex::encode(hash.finalize())
     }
+}
+
+/// In whole numbers, rounded: floating point may differ between machines.
+fn brightness(rgb: &[u8]) -> u8 {
+    let weighted: u32 =
+        rgb.iter().zip([2_126, 7_152, 722]).map(|(level, weight)| u32::from(*level) * weight).sum();
+    ((weighted + 5_000) / 10_000) as u8
 }
 
 fn over_white([red, green, blue, alpha]: [u8; 4]) -> [u8; 3] {
@@ -153,6 +181,31 @@ mod tests {
         for side in [1, 3, 16] {
             assert_eq!(flat.resized(side).rgb, vec![90; (side * side * 3) as usize]);
         }
+    }
+
+    #[test]
+    fn grey_is_brightness_in_every_channel_and_leaves_grey_as_it_is() {
+        let colours =
+            Picture { width: 4, height: 1, rgb: vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255] };
+        let grey = [54, 182, 18, 255].map(|level| [level; 3]).concat();
+        assert_eq!(colours.grey(), Picture { rgb: grey, ..colours.clone() });
+        let levels: Vec<u8> = (0..=255).collect();
+        let already = Picture::from_grey(16, 16, &levels);
+        assert_eq!(already.grey(), already);
+    }
+
+    #[test]
+    fn a_blurred_picture_keeps_its_size_and_loses_what_is_finer() {
+        let stripes: Vec<u8> = (0..16 * 12).map(|at| if at % 2 == 0 { 0 } else { 200 }).collect();
+        let fine = Picture::from_grey(16, 12, &stripes);
+        let blurred = fine.blurred(4);
+        assert_eq!((blurred.width, blurred.height), (16, 12));
+        let spread =
+            |picture: &Picture| picture.rgb.iter().max().unwrap() - picture.rgb.iter().min().unwrap();
+        assert_eq!(spread(&fine), 200);
+        assert!(spread(&blurred) < 60, "{}", spread(&blurred));
+        assert_eq!(fine.blurred(16), fine, "nothing is reduced to more than there is");
+        assert_ne!(fine.blurred(12), fine);
     }
 
     proptest! {

@@ -12,7 +12,8 @@ use crate::tasks::{Kind, Task};
 
 /// Version of the [`Envelope`] and of the records that tasks name, raised when an older worker could not work from a
 /// newer one, or the other way round. 2: training sets are stored in parts. 3: they may hold imported rows,
-/// which an older worker would pass over. 4: recipes may halve a bundle, which an older worker would not do.
+/// which an older worker would pass over. 4: recipes may halve a bundle and a dataset may have a look, neither of which an
+/// older worker would heed.
 const FORMAT: u32 = 4;
 
 /// What a worker must know to do this build's tasks, as 8 hexadecimal digits: the envelope's format and every kind's

@@ -23,10 +23,10 @@ use self::draws::{CellPool, classes_of, classes_of_dataset};
 
 use crate::envelope::SourceAddress;
 use crate::ids::{Id, content_id};
-use crate::specification::{DatasetGroup, RefreshChoice, Specification, Use};
+use crate::specification::{DatasetKind, RefreshChoice, Specification, Use};
 use crate::tasks::{
-    Dataset, Evaluate, ExtractFeatures, Extractor, Model, ModelSettings, PicturesPerClass, Recipe, Task,
-    Unit, unit_of,
+    Dataset, Evaluate, ExtractFeatures, Extractor, Look, Model, ModelSettings, PicturesPerClass, Recipe,
+    Task, Unit, unit_of,
 };
 use crate::training_set::Group;
 
@@ -107,7 +107,7 @@ pub enum Error {
         "source `{source_name}` has {found} classes for {group}, and `datasets.{key}.least_classes` asks for {wanted}; \
          lower it, or give the group a larger share in `datasets.class_shares`"
     )]
-    TooFewClasses { source_name: String, group: &'static str, key: &'static str, found: usize, wanted: u32 },
+    TooFewClasses { source_name: String, group: &'static str, key: String, found: usize, wanted: u32 },
     #[error("source `{source_name}` has {found} classes; a target needs at least 2")]
     NotATarget { source_name: String, found: usize },
 }
@@ -225,15 +225,22 @@ impl Study {
         Bundle { dataset, units, recipe, recipe_id: &self.search_recipe }
     }
 
-    fn draw_datasets(&mut self, group: Group, key: &'static str, wanted: &DatasetGroup) -> Result<(), Error> {
-        if wanted.count == 0 {
-            return Ok(());
-        }
-        for (source, pool) in self.class_pools(group, key, wanted)? {
-            for number in 0..wanted.count {
-                let classes = classes_of_dataset(self.specification.seed, group, number, &pool, wanted);
-                let name = format!("{}-{source}-{number:03}", group.name());
-                self.add_dataset(name, group, source.clone(), classes, wanted.pictures_per_class);
+    fn draw_datasets(&mut self, group: Group, key: &'static str, kinds: &[DatasetKind]) -> Result<(), Error> {
+        for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.count > 0) {
+            let key = if kinds.len() == 1 { key.to_owned() } else { format!("{key}[{at}]") };
+            for (source, pool) in self.class_pools(group, &key, kind)? {
+                let of = kind.name.as_ref().map_or_else(|| source.clone(), |name| format!("{source}.{name}"));
+                for number in 0..kind.count {
+                    let classes = classes_of_dataset(self.specification.seed, group, number, &pool, kind);
+                    let name = format!("{}-{of}-{number:03}", group.name());
+                    self.add_dataset(
+                        name,
+                        group,
+                        source.clone(),
+                        classes,
+                        (kind.pictures_per_class, kind.look),
+                    );
+                }
             }
         }
         Ok(())
@@ -243,8 +250,8 @@ impl Study {
     fn class_pools(
         &self,
         group: Group,
-        key: &'static str,
-        wanted: &DatasetGroup,
+        key: &str,
+        wanted: &DatasetKind,
     ) -> Result<Vec<(String, Vec<u32>)>, Error> {
         let shares = self.specification.datasets.class_shares;
         let mut pools = Vec::new();
@@ -257,7 +264,7 @@ impl Study {
                 return Err(Error::TooFewClasses {
                     source_name: name.clone(),
                     group: group.name(),
-                    key,
+                    key: key.to_owned(),
                     found: classes.len(),
                     wanted: wanted.least_classes,
                 });
@@ -278,7 +285,7 @@ impl Study {
             if classes.len() < 2 {
                 return Err(Error::NotATarget { source_name: name, found: classes.len() });
             }
-            self.add_dataset(name.clone(), Group::Target, name, classes, pictures);
+            self.add_dataset(name.clone(), Group::Target, name, classes, (pictures, Look::default()));
         }
         Ok(())
     }
@@ -289,22 +296,26 @@ impl Study {
         group: Group,
         source: String,
         classes: Vec<u32>,
-        per_class: PicturesPerClass,
+        (per_class, look): (PicturesPerClass, Look),
     ) {
         let dataset = Dataset {
             source: self.sources[&source].content_id.clone(),
             classes,
             per_class,
             fractions: self.specification.sources[&source].split,
+            look,
         };
         let id = dataset.id();
         self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new() });
     }
 
+    /// The features of every source in every look that a dataset of it has: vectors of one look say nothing of another.
     fn add_extractions(&mut self) {
         let choice = &self.specification.extractor;
         for (name, source) in &self.sources {
             let labels: Vec<u32> = source.classes.iter().map(|(label, _)| *label).collect();
+            let of_source = self.datasets.iter().filter(|dataset| dataset.source == *name);
+            let looks: BTreeSet<Look> = of_source.map(|dataset| dataset.dataset.look).collect();
             let shards = extraction_shards(
                 &source.content_id,
                 &labels,
@@ -313,11 +324,16 @@ impl Study {
                 choice.classes_per_task,
                 &self.extractor,
             );
-            for shard in shards {
+            for shard in looks
+                .iter()
+                .flat_map(|&look| shards.iter().map(move |shard| ExtractFeatures { look, ..shard.clone() }))
+            {
                 let id = extraction_id(&shard);
                 let mut used = false;
                 for dataset in self.datasets.iter_mut().filter(|dataset| dataset.source == *name) {
-                    if shard.classes.iter().any(|label| dataset.dataset.classes.contains(label)) {
+                    if shard.look == dataset.dataset.look
+                        && shard.classes.iter().any(|label| dataset.dataset.classes.contains(label))
+                    {
                         dataset.features.push(id.clone());
                         used = true;
                     }
@@ -349,7 +365,7 @@ impl Study {
     }
 }
 
-/// The `extract-features` tasks of a source: its classes in ascending order, cut into shards.
+/// The `extract-features` tasks of a source in its usual look: its classes in ascending order, cut into shards.
 pub fn extraction_shards(
     source: &str,
     labels: &[u32],
@@ -368,6 +384,7 @@ pub fn extraction_shards(
             fractions,
             images_per_class,
             extractor: extractor.clone(),
+            look: Look::default(),
         })
         .collect()
 }
@@ -496,11 +513,35 @@ search: { recipe: short, chosen: 2, random: 2, candidates: 10 }
         }
     }
 
+    /// With two kinds that draw the same classes, a feature task of the wrong look would be found.
+    #[test]
+    fn a_dataset_has_features_of_its_own_look_only() {
+        let kinds = "meta_train: [{ count: 3, least_classes: 20, most_classes: 28 }, \
+                     { name: grey, count: 2, least_classes: 20, most_classes: 28, look: { grey: true } }]";
+        let one = "meta_train: { count: 3, least_classes: 5, most_classes: 8 }";
+        let study = study_with(&SPECIFICATION.replace(one, kinds)).unwrap();
+        let looks: Vec<bool> = study.datasets.iter().map(|dataset| dataset.dataset.look.grey).collect();
+        assert_eq!(looks, [false, false, false, true, true, false, false]);
+        assert_eq!(study.datasets[3].name, "meta-train-glyphs.grey-000");
+        for dataset in &study.datasets {
+            let shards =
+                study.extractions.iter().filter(|shard| dataset.features.contains(&extraction_id(shard)));
+            let shards: Vec<&ExtractFeatures> = shards.collect();
+            assert!(shards.iter().all(|shard| shard.look == dataset.dataset.look), "{}", dataset.name);
+            let covered: BTreeSet<u32> = shards.iter().flat_map(|shard| shard.classes.clone()).collect();
+            assert!(dataset.dataset.classes.iter().all(|label| covered.contains(label)), "{}", dataset.name);
+        }
+    }
+
     #[test]
     fn a_group_with_too_few_classes_is_refused_with_the_key_to_change() {
         let error =
             study_with(&SPECIFICATION.replace("least_classes: 3, most_classes: 3", "least_classes: 9"));
         insta::assert_snapshot!(error.unwrap_err(), @"source `glyphs` has 6 classes for meta-valid, and `datasets.meta_valid.least_classes` asks for 9; lower it, or give the group a larger share in `datasets.class_shares`");
+        let kinds = "meta_train: [{ count: 1, least_classes: 5 }, { name: many, count: 1, least_classes: 50, most_classes: 50 }]";
+        let one = "meta_train: { count: 3, least_classes: 5, most_classes: 8 }";
+        let error = study_with(&SPECIFICATION.replace(one, kinds)).unwrap_err().to_string();
+        assert!(error.contains("`datasets.meta_train[1].least_classes` asks for 50"), "{error}");
     }
 
     #[test]

@@ -12,8 +12,11 @@
 //! **Invariant:** nothing that says *where* (URLs, devices, workers) is part of a task; that travels in the
 //! [`Envelope`](crate::envelope::Envelope).
 
+mod look;
+
 use std::collections::BTreeMap;
 
+pub use look::Look;
 use metad2a_search_space::Cell;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +101,9 @@ pub struct Dataset {
     pub classes: Vec<u32>,
     pub per_class: PicturesPerClass,
     pub fractions: Fractions,
+    /// Of its pictures, for networks and extractor alike.
+    #[serde(default, skip_serializing_if = "Look::is_usual")]
+    pub look: Look,
 }
 
 impl Dataset {
@@ -156,6 +162,9 @@ pub struct ExtractFeatures {
     pub fractions: Fractions,
     pub images_per_class: u32,
     pub extractor: Extractor,
+    /// Of the pictures.
+    #[serde(default, skip_serializing_if = "Look::is_usual")]
+    pub look: Look,
 }
 
 /// Random changes of the training pictures.
@@ -380,6 +389,9 @@ pub struct Search {
     pub dataset: String,
     pub source: String,
     pub classes: Vec<u32>,
+    /// Of the dataset's pictures.
+    #[serde(default, skip_serializing_if = "Look::is_usual")]
+    pub look: Look,
     /// Ids of the `extract-features` tasks that hold the dataset's classes.
     pub features: Vec<String>,
     pub generator: Blob,
@@ -510,6 +522,7 @@ mod tests {
             classes: vec![1, 4],
             per_class: PicturesPerClass { train: 10, valid: 5, test: 5 },
             fractions: Fractions { train: 0.6, valid: 0.2, test: 0.2 },
+            look: Look::default(),
         }
     }
 
@@ -557,6 +570,7 @@ mod tests {
                 fractions: dataset().fractions,
                 images_per_class: 20,
                 extractor,
+                look: Look::default(),
             }),
             Task::Evaluate(Evaluate {
                 dataset: dataset(),
@@ -585,6 +599,7 @@ mod tests {
                 dataset: dataset().id(),
                 source: "ab".repeat(32),
                 classes: vec![1, 4],
+                look: Look::default(),
                 features: vec!["23".repeat(32)],
                 generator: blob.clone(),
                 generator_settings: settings.clone(),

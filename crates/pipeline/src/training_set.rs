@@ -161,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tasks::{Fractions, PicturesPerClass};
+    use crate::tasks::{Fractions, Look, PicturesPerClass};
 
     fn ids(domain: &str, count: usize) -> Vec<Id> {
         (0..count).map(|number| Id::of(domain, 1, &number)).collect()
@@ -175,6 +175,7 @@ mod tests {
                 classes: vec![1, number as u32 + 2],
                 per_class: PicturesPerClass { train: 10, valid: 5, test: 5 },
                 fractions: Fractions { train: 0.6, valid: 0.2, test: 0.2 },
+                look: Look::default(),
             };
             ChosenDataset {
                 id: dataset.id(),

@@ -11,11 +11,12 @@ use metad2a_images::{DatasetDraw, DrawnPicture, SplitFractions, data_hash, draw}
 use metad2a_networks::{Observer, Pictures, PreparedData, Run, Training, TrainingData};
 use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::halving::{Halving, Signal};
-use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Precision, Recipe, Summary};
+use metad2a_pipeline::tasks::{Dataset, Evaluate, Fractions, Look, Precision, Recipe, Summary};
 
 use super::Engine;
 use super::bundle::{Bundle, UnitRows};
 use super::error::BadInput;
+use super::look::seen;
 use super::race::Race;
 use super::slice::Slice;
 use crate::protocol::{Finished, Job, Outcome};
@@ -127,9 +128,9 @@ impl Engine {
         };
         let drawn = draw(&pictures, &wanted).with_context(|| format!("cannot draw dataset `{id}`"))?;
         let data = TrainingData {
-            train: resized(&drawn.train, image_size),
-            valid: resized(&drawn.valid, image_size),
-            test: resized(&drawn.test, image_size),
+            train: resized(&drawn.train, dataset.look, image_size),
+            valid: resized(&drawn.valid, dataset.look, image_size),
+            test: resized(&drawn.test, dataset.look, image_size),
             classes: dataset.classes.len() as i64,
         };
         let data_hash = data_hash(&drawn);
@@ -152,11 +153,11 @@ pub(super) fn split_fractions(fractions: Fractions) -> SplitFractions {
 }
 
 /// Square pictures, channel by channel, as the networks read them.
-fn resized(drawn: &[DrawnPicture<'_>], image_size: u32) -> Pictures {
+fn resized(drawn: &[DrawnPicture<'_>], look: Look, image_size: u32) -> Pictures {
     let plane = image_size as usize * image_size as usize;
     let mut pixels = Vec::with_capacity(drawn.len() * 3 * plane);
     for drawn in drawn {
-        let picture = drawn.picture.resized(image_size);
+        let picture = seen(drawn.picture, look).resized(image_size);
         for channel in 0..3 {
             pixels.extend(picture.rgb.iter().skip(channel).step_by(3));
         }
@@ -193,4 +194,26 @@ fn network_recipe(recipe: &Recipe) -> metad2a_networks::Recipe {
 fn validated_rungs(halving: Option<&Halving>) -> Vec<u32> {
     let by_accuracy = halving.filter(|halving| halving.by == Signal::ValidAccuracy);
     by_accuracy.map_or_else(Vec::new, |halving| halving.rungs.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use metad2a_images::Picture;
+
+    use super::*;
+
+    #[test]
+    fn networks_see_pictures_in_the_look_of_their_dataset_channel_by_channel() {
+        let rgb: Vec<u8> = (0..6 * 4 * 3_u32).map(|at| (at * 37 % 256) as u8).collect();
+        let picture = Picture { width: 6, height: 4, rgb };
+        let drawn = [DrawnPicture { class: 1, picture: &picture, hash: "" }];
+        let planes = |picture: &Picture| -> Vec<u8> {
+            (0..3).flat_map(|channel| picture.rgb.iter().skip(channel).step_by(3).copied()).collect()
+        };
+        let pixels = |grey, resolution| resized(&drawn, Look { grey, resolution }, 5).pixels;
+        assert_eq!(pixels(false, None), planes(&picture.resized(5)));
+        assert_eq!(pixels(true, None), planes(&picture.grey().resized(5)));
+        assert_eq!(pixels(false, Some(2)), planes(&picture.blurred(2).resized(5)));
+        assert_eq!(pixels(true, Some(2)), planes(&picture.grey().blurred(2).resized(5)));
+    }
 }

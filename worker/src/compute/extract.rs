@@ -1,11 +1,12 @@
 //! `extract-features`: a class shard of a source → one feature vector per picture.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anyhow::Context;
 use metad2a_database::Checkpoint;
 use metad2a_database::tables::FeatureRow;
-use metad2a_images::{LabelledPicture, Split, split_of};
+use metad2a_images::{LabelledPicture, Picture, Split, split_of};
 use metad2a_networks::RgbPicture;
 use metad2a_pipeline::envelope::Envelope;
 use metad2a_pipeline::tasks::{ExtractFeatures, Summary};
@@ -16,6 +17,7 @@ use super::Engine;
 use super::checkpoints::{BadCheckpoint, belongs};
 use super::error::BadInput;
 use super::evaluate::split_fractions;
+use super::look::seen;
 use super::slice::Slice;
 use crate::protocol::{Finished, Job, Outcome, Paused};
 
@@ -52,9 +54,10 @@ impl Engine {
         let mut vectors = resumed.unwrap_or_default();
         let finished = vectors.len();
         for part in chosen[finished..].chunks(PICTURES_PER_CALL) {
-            let views: Vec<RgbPicture<'_>> = part
+            let seen: Vec<Cow<'_, Picture>> =
+                part.iter().map(|chosen| seen(&chosen.picture.picture, task.look)).collect();
+            let views: Vec<RgbPicture<'_>> = seen
                 .iter()
-                .map(|chosen| &chosen.picture.picture)
                 .map(|picture| RgbPicture { width: picture.width, height: picture.height, rgb: &picture.rgb })
                 .collect();
             vectors.extend(extractor.extract(&views).context("cannot extract features")?);
@@ -72,6 +75,8 @@ impl Engine {
             picture_hash: chosen.picture.hash.clone(),
             vector,
             provenance: None,
+            grey: task.look.grey.then_some(true),
+            resolution: task.look.resolution.map(i64::from),
         };
         let rows: Vec<FeatureRow> = chosen.iter().zip(vectors).map(row).collect();
         let file = self
@@ -169,8 +174,7 @@ fn chosen<'a>(
 
 #[cfg(test)]
 mod tests {
-    use metad2a_images::Picture;
-    use metad2a_pipeline::tasks::{Extractor, ExtractorKind, Fractions, Task};
+    use metad2a_pipeline::tasks::{Extractor, ExtractorKind, Fractions, Look, Task};
 
     use super::*;
 
@@ -185,6 +189,7 @@ mod tests {
                 weights_sha256: String::new(),
                 image_size: 32,
             },
+            look: Look::default(),
         }
     }
 

@@ -9,11 +9,12 @@ use metad2a_database::tables::{DatasetRow, EvaluationRow};
 use metad2a_model::{DatasetFeatures, Row, TrainingSet};
 use metad2a_pipeline::imports::{IMPORT_KIND, LEAST_ROWS};
 use metad2a_pipeline::labels::{Label, Measured, labels};
+use metad2a_pipeline::tasks::Look;
 use metad2a_pipeline::training_set::ImportedRows;
 use metad2a_search_space::Cell;
 
 use super::Engine;
-use super::training_data::ClassFeatures;
+use super::training_data::{ClassFeatures, SeenClass};
 
 impl Engine {
     /// Adds the datasets of one protocol to those that teach. The error is the rule that is broken.
@@ -48,7 +49,7 @@ fn teach(
     protocol: &str,
     datasets: &[DatasetRow],
     rows: &[EvaluationRow],
-    features: &BTreeMap<(String, i64), ClassFeatures>,
+    features: &BTreeMap<SeenClass, ClassFeatures>,
     label: Label,
     train: &mut TrainingSet,
 ) -> Result<(), String> {
@@ -70,7 +71,9 @@ fn teach(
             }
         }
         let dataset = datasets.get(id).ok_or_else(|| format!("no import defines dataset `{id}`"))?;
-        let class = |label: &i64| features.get(&(dataset.source_content_id.clone(), *label)).cloned();
+        let class = |label: &i64| {
+            features.get(&(dataset.source_content_id.clone(), Look::default(), *label)).cloned()
+        };
         let classes: Option<Vec<ClassFeatures>> = dataset.class_labels.iter().map(class).collect();
         let Some(classes) = classes.filter(|_| cells.len() >= LEAST_ROWS) else { continue };
         let place = train.datasets.len();
@@ -119,10 +122,12 @@ mod tests {
         }
     }
 
-    fn features(labels: &[i64]) -> BTreeMap<(String, i64), ClassFeatures> {
+    fn features(labels: &[i64]) -> BTreeMap<SeenClass, ClassFeatures> {
         labels
             .iter()
-            .map(|label| (("source".to_owned(), *label), Arc::new(vec![vec![*label as f32]])))
+            .map(|label| {
+                (("source".to_owned(), Look::default(), *label), Arc::new(vec![vec![*label as f32]]))
+            })
             .collect()
     }
 

@@ -13,6 +13,7 @@ mod evaluate;
 mod extract;
 mod imported_rows;
 mod inputs;
+mod look;
 mod memory;
 mod models;
 mod race;

@@ -39,7 +39,7 @@ impl Engine {
         slice: &mut Slice<'_>,
     ) -> anyhow::Result<Outcome> {
         let features = self.features_of(task.features.iter())?;
-        let features = dataset_features(&task.dataset, &task.source, &task.classes, &features)?;
+        let features = dataset_features(&task.dataset, (&task.source, task.look), &task.classes, &features)?;
         let generator = load_generator(&task.generator_settings, &self.blob(&task.generator)?, self.device)?;
         let predictor = load_predictor(&task.predictor_settings, &self.blob(&task.predictor)?, self.device)?;
         let total = u64::from(task.candidates);

@@ -11,7 +11,7 @@ use metad2a_database::FileRef;
 use metad2a_database::tables::{COMPLETED, EvaluationRow, FeatureRow};
 use metad2a_model::{DatasetFeatures, Row, TrainingSet};
 use metad2a_pipeline::labels::{Label, Measured, labels};
-use metad2a_pipeline::tasks::Kind;
+use metad2a_pipeline::tasks::{Kind, Look};
 use metad2a_pipeline::training_set::{FrozenSet, Group, TrainingDataset, TrainingSet as ChosenRows};
 use metad2a_search_space::Cell;
 
@@ -31,6 +31,9 @@ pub(super) struct TrainingData {
 pub(super) struct TrainingDataCache {
     last: Option<((String, Label), Rc<TrainingData>)>,
 }
+
+/// A class as an extractor saw it: content id of its source, look, and label.
+pub(super) type SeenClass = (String, Look, i64);
 
 /// Vectors of the pictures of one class.
 pub(super) type ClassFeatures = Arc<Vec<Vec<f32>>>;
@@ -80,25 +83,29 @@ impl Engine {
         Ok(set)
     }
 
-    /// The features of all classes that the `extract-features` tasks hold, by source and label.
+    /// The features of all classes that the `extract-features` tasks hold, by source, look and label.
     pub(super) fn features_of<'a>(
         &self,
         tasks: impl Iterator<Item = &'a String>,
-    ) -> anyhow::Result<BTreeMap<(String, i64), ClassFeatures>> {
+    ) -> anyhow::Result<BTreeMap<SeenClass, ClassFeatures>> {
         let files = self.files_of(Kind::ExtractFeatures.name(), tasks, "features")?;
         self.features_in(&files)
     }
 
-    /// The features of all classes in these files, by source and label.
+    /// The features of all classes in these files, by source, look and label.
     pub(super) fn features_in(
         &self,
         files: &[FileRef],
-    ) -> anyhow::Result<BTreeMap<(String, i64), ClassFeatures>> {
+    ) -> anyhow::Result<BTreeMap<SeenClass, ClassFeatures>> {
         let rows: Vec<FeatureRow> =
             self.runtime.block_on(self.store.read_files(files)).context("cannot read features")?;
-        let mut pictures: BTreeMap<(String, i64), BTreeMap<i64, Vec<f32>>> = BTreeMap::new();
+        let mut pictures: BTreeMap<SeenClass, BTreeMap<i64, Vec<f32>>> = BTreeMap::new();
         for row in rows {
-            let class = (row.source_content_id, row.class_label);
+            let look = Look {
+                grey: row.grey.unwrap_or(false),
+                resolution: row.resolution.and_then(|pixels| u32::try_from(pixels).ok()),
+            };
+            let class = (row.source_content_id, look, row.class_label);
             pictures.entry(class).or_default().insert(row.picture_index, row.vector);
         }
         Ok(pictures
@@ -144,15 +151,15 @@ impl Engine {
 /// The classes of a dataset in its own order.
 pub(super) fn dataset_features(
     id: &str,
-    source: &str,
+    (source, look): (&str, Look),
     classes: &[u32],
-    features: &BTreeMap<(String, i64), ClassFeatures>,
+    features: &BTreeMap<SeenClass, ClassFeatures>,
 ) -> Result<DatasetFeatures, BadInput> {
     let classes = classes
         .iter()
         .map(|&class| {
             features
-                .get(&(source.to_owned(), class.into()))
+                .get(&(source.to_owned(), look, class.into()))
                 .cloned()
                 .ok_or_else(|| BadInput::NoFeatures { dataset: id.to_owned(), class })
         })
@@ -171,13 +178,18 @@ struct Frozen<'a> {
 fn assemble(
     frozen: &Frozen<'_>,
     group: Group,
-    features: &BTreeMap<(String, i64), ClassFeatures>,
+    features: &BTreeMap<SeenClass, ClassFeatures>,
     rows: &BTreeMap<String, EvaluationRow>,
 ) -> Result<TrainingSet, BadInput> {
     let mut set = TrainingSet { datasets: Vec::new(), rows: Vec::new() };
     for dataset in frozen.set.datasets.iter().filter(|dataset| dataset.group == group) {
         let drawn = &dataset.dataset;
-        set.datasets.push(dataset_features(&dataset.id, &drawn.source, &drawn.classes, features)?);
+        set.datasets.push(dataset_features(
+            &dataset.id,
+            (&drawn.source, drawn.look),
+            &drawn.classes,
+            features,
+        )?);
         set.rows.extend(rows_of_dataset(frozen, set.datasets.len() - 1, dataset, rows)?);
     }
     if set.rows.is_empty() {

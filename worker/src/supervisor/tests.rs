@@ -12,7 +12,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use metad2a_pipeline::envelope::{Envelope, Event, dialect};
-use metad2a_pipeline::tasks::{Blob, Constraints, Mode, ModelSettings, Search, Summary, Task};
+use metad2a_pipeline::tasks::{Blob, Constraints, Look, Mode, ModelSettings, Search, Summary, Task};
 use metad2a_queue::{Class, Lane, Message, Urgency};
 use serde_json::json;
 
@@ -171,6 +171,7 @@ fn envelope(max_attempts: u32) -> Envelope {
         dataset: "d".into(),
         source: "s".into(),
         classes: vec![0, 1],
+        look: Look::default(),
         features: vec!["f".into()],
         generator: blob.clone(),
         generator_settings: settings.clone(),

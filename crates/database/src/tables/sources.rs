@@ -35,10 +35,16 @@ table! {
         deterministic test_pictures: i64 = NOT_NEGATIVE;
         /// Height and width that the pictures are trained at, in pixels.
         deterministic image_size: i64 = AT_LEAST_ONE;
-        /// Hash of all pictures of all splits, as drawn; empty where imported.
+        /// Hash of all pictures of all splits, as drawn, before they are made grey or blurred; empty where imported.
         deterministic data_hash: String;
         /// Where an imported dataset's definition comes from; null where it was drawn here.
         deterministic provenance: Option<String>;
+        /// Whether its pictures were reduced to their brightness before anything saw them; null where imported, and in
+        /// rows from before there was a choice, when none was.
+        deterministic grey: Option<bool>;
+        /// Pixels a side to which its pictures were reduced, and from which they were enlarged again, before anything
+        /// saw them; null where they were left as they are.
+        deterministic resolution: Option<i64> = AT_LEAST_ONE;
     }
 }
 
@@ -73,10 +79,10 @@ table! {
 }
 
 table! {
-    /// One row per picture and feature extractor.
+    /// One row per picture, look and feature extractor.
     pub struct FeatureRow in "features", version 1;
     order(source_content_id, extractor, class_label, picture_index);
-    key(source_content_id, extractor, class_label, picture_index);
+    key(source_content_id, extractor, class_label, picture_index, grey, resolution);
     references();
     columns {
         /// Hash of the image source's content; of an imported class source, of its name.
@@ -87,12 +93,17 @@ table! {
         deterministic class_label: i64 = NOT_NEGATIVE;
         /// Position among the pictures of its class, in the source's order, from 0.
         deterministic picture_index: i64 = NOT_NEGATIVE;
-        /// Hash of the picture's decoded pixels; equal pictures have equal hashes. Of imported features, hash of the vector.
+        /// Hash of the picture's decoded pixels, before it is made grey or blurred; equal pictures have equal hashes. Of imported features, hash of the vector.
         deterministic picture_hash: String;
         /// The extractor's output.
         deterministic vector: Vec<f32>;
         /// Where an imported vector comes from: the declared source, the file and its row, from 1. Null where it was
         /// extracted here.
         deterministic provenance: Option<String>;
+        /// True where the extractor saw the picture's brightness alone; null where it saw its colours.
+        deterministic grey: Option<bool>;
+        /// Pixels a side to which the picture was reduced, and from which it was enlarged again, before the extractor saw
+        /// it; null where it was left as it is.
+        deterministic resolution: Option<i64> = AT_LEAST_ONE;
     }
 }

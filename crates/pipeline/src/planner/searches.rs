@@ -97,6 +97,7 @@ fn search_task(study: &Study, dataset: &StudyDataset, generator: &Chosen, predic
         dataset: dataset.id.clone(),
         source: dataset.dataset.source.clone(),
         classes: dataset.dataset.classes.clone(),
+        look: dataset.dataset.look,
         features: dataset.features.clone(),
         generator: generator.selected.checkpoint.clone(),
         generator_settings: generator.settings.clone(),

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: secrets (they come from the environment) and devices (each worker knows its own).
 
+mod datasets;
 mod read;
 mod recipes;
 mod section;
@@ -14,10 +15,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use section::Problem;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::tasks::{
-    Constraints, ExtractorKind, Fractions, ModelSettings, OuterStep, PicturesPerClass, Recipe,
+    Constraints, ExtractorKind, Fractions, Look, ModelSettings, OuterStep, PicturesPerClass, Recipe,
 };
 
 /// The file is not YAML, or says things that cannot be.
@@ -57,13 +58,18 @@ pub struct Source {
     pub split: Fractions,
 }
 
-/// How many datasets of a group are drawn from each meta source, and how large.
+/// One kind of a group's datasets: how many are drawn from each meta source, how large, and how they look.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DatasetGroup {
+pub struct DatasetKind {
+    /// Tells a group's kinds apart, and keys what is drawn; one of them may go without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub count: u32,
     pub least_classes: u32,
     pub most_classes: u32,
     pub pictures_per_class: PicturesPerClass,
+    #[serde(skip_serializing_if = "Look::is_usual")]
+    pub look: Look,
 }
 
 /// The shares of a meta source's classes.
@@ -78,11 +84,22 @@ pub struct ClassShares {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Datasets {
     pub class_shares: ClassShares,
-    pub meta_train: DatasetGroup,
-    pub meta_valid: DatasetGroup,
-    pub meta_test: DatasetGroup,
+    #[serde(serialize_with = "one_or_more")]
+    pub meta_train: Vec<DatasetKind>,
+    #[serde(serialize_with = "one_or_more")]
+    pub meta_valid: Vec<DatasetKind>,
+    #[serde(serialize_with = "one_or_more")]
+    pub meta_test: Vec<DatasetKind>,
     /// Pictures of each class of a target.
     pub target_pictures: PicturesPerClass,
+}
+
+/// A lone kind as itself: specifications from before there were several keep their ids.
+fn one_or_more<S: Serializer>(kinds: &[DatasetKind], serializer: S) -> Result<S::Ok, S::Error> {
+    match kinds {
+        [kind] => kind.serialize(serializer),
+        kinds => kinds.serialize(serializer),
+    }
 }
 
 /// The feature extractor, its weights file, and how much of a class is looked at.

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::datasets::datasets;
 use super::recipes::recipes;
 use super::section::{Problem, Problems, Section};
 use super::{
-    ClassShares, DatasetGroup, Datasets, Evaluations, ExtractorChoice, Patience, RefreshChoice, SearchChoice,
-    Source, Specification, Training, Use,
+    Evaluations, ExtractorChoice, Patience, RefreshChoice, SearchChoice, Source, Specification, Training, Use,
 };
 use crate::labels::Label;
-use crate::tasks::{
-    Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, PicturesPerClass, Recipe,
-};
+use crate::tasks::{Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, Recipe};
 
 /// All cells of the search space.
 const CELLS: u32 = 15_625;
@@ -153,7 +151,7 @@ fn sources(section: Section<'_>) -> BTreeMap<String, Source> {
 }
 
 /// Three shares of a whole.
-fn thirds(section: &mut Section<'_>, defaults: [f64; 3]) -> [f64; 3] {
+pub(super) fn thirds(section: &mut Section<'_>, defaults: [f64; 3]) -> [f64; 3] {
     let shares = [
         section.number("train", defaults[0], 0.0, 1.0),
         section.number("valid", defaults[1], 0.0, 1.0),
@@ -182,59 +180,6 @@ fn extractor(mut section: Section<'_>) -> Option<ExtractorChoice> {
     let classes_per_task = section.count("classes_per_task", 20, 1, 1_000);
     section.finish();
     Some(ExtractorChoice { kind: kind?, weights: weights?, image_size, images_per_class, classes_per_task })
-}
-
-fn pictures(mut section: Section<'_>, train: u32, valid: u32, test: u32) -> PicturesPerClass {
-    let pictures = PicturesPerClass {
-        train: section.count("train", train, 5, 1_000_000),
-        valid: section.count("valid", valid, 1, 1_000_000),
-        test: section.count("test", test, 0, 1_000_000),
-    };
-    section.finish();
-    pictures
-}
-
-fn group(mut section: Section<'_>, count: u32) -> DatasetGroup {
-    let least_classes = section.count("least_classes", 10, 2, 10_000);
-    let most_classes = section.count("most_classes", least_classes.max(20), 2, 10_000);
-    if least_classes > most_classes {
-        let rule = format!("must be at most `most_classes` ({most_classes}), got `{least_classes}`");
-        section.problem("least_classes", rule);
-    }
-    let group = DatasetGroup {
-        count: section.count("count", count, 0, 100_000),
-        least_classes,
-        most_classes,
-        pictures_per_class: pictures(section.section("pictures_per_class"), 25, 10, 0),
-    };
-    section.finish();
-    group
-}
-
-fn datasets(mut section: Section<'_>) -> Datasets {
-    let mut shares = section.section("class_shares");
-    let [train, valid, test] = thirds(&mut shares, [0.7, 0.15, 0.15]);
-    shares.finish();
-    let meta_train = group(section.section("meta_train"), 8);
-    let meta_valid = group(section.section("meta_valid"), 2);
-    let meta_test = group(section.section("meta_test"), 0);
-    for (key, group) in [("meta_train.count", &meta_train), ("meta_valid.count", &meta_valid)] {
-        if group.count == 0 {
-            section.problem(
-                key,
-                "must be at least 1: models learn from one and are chosen on the other".to_owned(),
-            );
-        }
-    }
-    let target_pictures = pictures(section.section("target_pictures_per_class"), 100, 50, 1_000);
-    section.finish();
-    Datasets {
-        class_shares: ClassShares { train, valid, test },
-        meta_train,
-        meta_valid,
-        meta_test,
-        target_pictures,
-    }
 }
 
 fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<String> {

@@ -71,12 +71,20 @@ impl<'a> Section<'a> {
 
     /// A value that must be there.
     pub(super) fn required<T: DeserializeOwned>(&mut self, key: &'static str, expected: &str) -> Option<T> {
-        if self.entries.get(key).is_none_or(Value::is_null) {
+        if !self.require(key, expected) {
             self.known.push(key);
-            self.problem(key, format!("is missing; it must be {expected}"));
             return None;
         }
         self.optional(key, expected)
+    }
+
+    /// Whether a value is there, which is a problem where it is not.
+    pub(super) fn require(&self, key: &'static str, expected: &str) -> bool {
+        let is_there = self.entries.get(key).is_some_and(|value| !value.is_null());
+        if !is_there {
+            self.problem(key, format!("is missing; it must be {expected}"));
+        }
+        is_there
     }
 
     /// A whole number within bounds, or the default.
@@ -111,6 +119,18 @@ impl<'a> Section<'a> {
     pub(super) fn optional_section(&mut self, key: &'static str) -> Option<Section<'a>> {
         let value = self.take(key)?;
         Some(Section::new(&self.key(key), value, self.problems))
+    }
+
+    /// One nested mapping, or a list of them, which is what the flag says. An absent one is an empty mapping.
+    pub(super) fn one_or_more(&mut self, key: &'static str) -> (Vec<Section<'a>>, bool) {
+        let path = self.key(key);
+        match self.take(key) {
+            Some(Value::Array(items)) => {
+                let item = |(at, item)| Section::new(&format!("{path}[{at}]"), item, self.problems);
+                (items.into_iter().enumerate().map(item).collect(), true)
+            }
+            other => (vec![Section::new(&path, other.unwrap_or(Value::Null), self.problems)], false),
+        }
     }
 
     /// A nested mapping that must be there.

@@ -9,7 +9,7 @@ use metad2a_search_space::{Cell, Operation};
 
 use super::IndexedSource;
 use crate::ids::content_id;
-use crate::specification::{ClassShares, DatasetGroup, Evaluations};
+use crate::specification::{ClassShares, DatasetKind, Evaluations};
 use crate::training_set::Group;
 
 /// The labels of `group`, ascending. Classes are ranked by a hash of their names alone: pictures that come move no
@@ -31,15 +31,20 @@ pub(super) fn classes_of(group: Group, source: &IndexedSource, shares: ClassShar
     chosen
 }
 
-/// The classes of dataset `number` of a group, drawn from the group's classes of one source.
+/// The classes of dataset `number` of a kind, drawn from the group's classes of one source. A kind is keyed by its name,
+/// never by its place in the file.
 pub(super) fn classes_of_dataset(
     seed: u64,
     group: Group,
     number: u32,
     pool: &[u32],
-    wanted: &DatasetGroup,
+    wanted: &DatasetKind,
 ) -> Vec<u32> {
-    let key = Key::new(&seed.to_string(), &format!("datasets of {}", group.name()));
+    let purpose = match &wanted.name {
+        Some(kind) => format!("datasets of {}/{kind}", group.name()),
+        None => format!("datasets of {}", group.name()),
+    };
+    let key = Key::new(&seed.to_string(), &purpose);
     let mut stream = key.stream(number.into());
     let most = pool.len().min(wanted.most_classes as usize);
     let least = wanted.least_classes as usize;

@@ -119,6 +119,35 @@ proptest! {
     }
 
     #[test]
+    fn a_kind_that_comes_leaves_the_datasets_of_all_others_as_they_were(
+        more in prop::collection::vec((0..3_u32, any::<bool>(), prop::option::of(1..16_u32)), 1..4),
+        at_the_end in any::<bool>(),
+    ) {
+        let sources = sources(&[("ma".to_owned(), 40), ("mb".to_owned(), 30), ("ta".to_owned(), 5)]);
+        let one = "{ count: 3, least_classes: 5, most_classes: 8 }";
+        let mut kinds: Vec<String> = more.iter().enumerate().map(|(number, (count, grey, resolution))| {
+            let resolution = resolution.map_or_else(String::new, |pixels| format!(", resolution: {pixels}"));
+            format!(
+                "{{ name: k{number}, count: {count}, least_classes: 4, look: {{ grey: {grey}{resolution} }} }}"
+            )
+        }).collect();
+        kinds.insert(if at_the_end { 0 } else { kinds.len() }, one.to_owned());
+        let before = study_of(&sources, &[]);
+        let after = study_of(&sources, &[(&format!("meta_train: {one}"), format!("meta_train: [{}]", kinds.join(", ")))]);
+        prop_assert!(units(&before).is_subset(&units(&after)));
+        for name in sources.keys() {
+            let (before, after) = (asked(&before, name), asked(&after, name));
+            let mut kept = after.datasets.clone();
+            kept.retain(|(name, _)| !name.contains(".k"));
+            prop_assert_eq!(&before.datasets, &kept);
+            prop_assert!(before.extractions.is_subset(&after.extractions));
+            let counted: u32 = more.iter().map(|(count, ..)| count).sum();
+            let expected = if name.starts_with('m') { counted as usize } else { 0 };
+            prop_assert_eq!(after.datasets.len() - before.datasets.len(), expected);
+        }
+    }
+
+    #[test]
     fn each_further_cell_of_a_dataset_only_adds(
         anchors in 0..12_u32, cells in 0..60_u32, share in 0.0..=1.0_f64, dataset in 0..1_000_u32,
     ) {

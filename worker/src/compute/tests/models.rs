@@ -2,8 +2,9 @@
 
 use metad2a_database::tables::{EvaluationRow, FeatureRow};
 use metad2a_database::{FileRef, Marker, now, random_id};
+use metad2a_pipeline::labels::Label;
 use metad2a_pipeline::tasks::{
-    Blob, Constraints, Dataset, Fractions, Kind, Mode, Model, ModelSettings, PicturesPerClass, Search,
+    Blob, Constraints, Dataset, Fractions, Kind, Look, Mode, Model, ModelSettings, PicturesPerClass, Search,
     Summary, TrainEpisodes, Validate,
 };
 use metad2a_pipeline::training_set::{FrozenSet, Group, TrainingDataset, TrainingSet};
@@ -41,6 +42,7 @@ fn dataset(group: Group, classes: [u32; 2]) -> TrainingDataset {
         classes: classes.to_vec(),
         per_class: PicturesPerClass { train: 5, valid: 5, test: 5 },
         fractions: Fractions { train: 0.6, valid: 0.2, test: 0.2 },
+        look: Look::default(),
     };
     let id = dataset.id();
     let units = (0..12).map(|number| format!("{id}-{number}")).collect();
@@ -158,7 +160,7 @@ pub(super) fn store_inputs(engine: &Engine, accuracy: impl Fn(usize) -> Option<f
             picture_index: picture,
             picture_hash: format!("{class}-{picture}"),
             vector: (0..WIDTH).map(|_| stream.uniform() as f32).collect(),
-            provenance: None,
+            ..FeatureRow::default()
         })
         .collect();
     let cells: Vec<Cell> = Cell::all().filter(|cell| !cell.is_always_zero()).step_by(997).take(12).collect();
@@ -223,6 +225,37 @@ pub(super) fn train(engine: &mut Engine, task: TrainEpisodes) -> Trained {
         assert!(finished.files.iter().any(|file| file.sha256 == blob.sha256), "the marker names every file");
     }
     Trained { start, parameters, optimiser }
+}
+
+#[test]
+fn a_dataset_has_the_features_of_its_own_look() {
+    let mut engine = engine("looks");
+    let mut set = store_inputs(&engine, usual);
+    let grey: Vec<FeatureRow> = (0..2_u8)
+        .map(|class| FeatureRow {
+            source_content_id: SOURCE.into(),
+            extractor: "test".into(),
+            class_label: class.into(),
+            picture_hash: format!("grey {class}"),
+            vector: vec![2.0 + f32::from(class); WIDTH as usize],
+            grey: Some(true),
+            resolution: Some(8),
+            ..FeatureRow::default()
+        })
+        .collect();
+    let file = engine.runtime.block_on(engine.store.put_rows("features", &grey)).unwrap();
+    commit(&engine, Kind::ExtractFeatures, "grey-features", file);
+    // The same classes as the first, in another look; the rows are told by the units that are listed.
+    let grey = &mut set.datasets[0];
+    grey.dataset.look = Look { grey: true, resolution: Some(8) };
+    grey.features = vec!["grey-features".into()];
+    decide(&engine, &set.id(), &FrozenSet::Whole(set.clone()));
+    let data = engine.training_data(&set.id(), Label::ValidAccuracy).unwrap();
+    let firsts = |dataset: usize| -> Vec<f32> {
+        data.train.datasets[dataset].classes.iter().map(|class| class[0][0]).collect()
+    };
+    assert_eq!(firsts(0), [2.0, 3.0]);
+    assert!(firsts(1).iter().chain(&firsts(2)).all(|number| *number < 1.0), "as they are");
 }
 
 #[test]
@@ -309,6 +342,7 @@ pub(super) fn search(engine: &mut Engine, candidates: u32) -> Search {
         dataset: "a dataset".into(),
         source: SOURCE.into(),
         classes: vec![4, 5],
+        look: Look::default(),
         features: vec![FEATURES.into()],
         generator: trained(Model::Generator),
         generator_settings: settings(),
@@ -378,6 +412,7 @@ fn a_dataset_without_features_is_named() {
         dataset: "a dataset".into(),
         source: SOURCE.into(),
         classes: vec![4, 99],
+        look: Look::default(),
         features: vec![FEATURES.into()],
         generator: trained.parameters.clone(),
         generator_settings: settings(),

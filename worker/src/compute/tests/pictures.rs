@@ -6,8 +6,8 @@ use metad2a_database::sha256_hex;
 use metad2a_database::tables::{CurveRow, EvaluationRow, FeatureRow};
 use metad2a_pipeline::envelope::SourceAddress;
 use metad2a_pipeline::tasks::{
-    Augmentation, Dataset, Evaluate, ExtractFeatures, Extractor, ExtractorKind, Fractions, PicturesPerClass,
-    Recipe, Summary, Unit,
+    Augmentation, Dataset, Evaluate, ExtractFeatures, Extractor, ExtractorKind, Fractions, Look,
+    PicturesPerClass, Recipe, Summary, Unit,
 };
 use metad2a_randomness::Key;
 
@@ -52,6 +52,7 @@ pub(super) fn evaluate(classes: &[u32], units: &[Unit]) -> Evaluate {
             classes: classes.to_vec(),
             per_class: PicturesPerClass { train: 16, valid: 6, test: 6 },
             fractions: FRACTIONS,
+            look: Look::default(),
         },
         recipe: Recipe {
             epochs: 2,
@@ -199,6 +200,7 @@ fn a_source_or_weights_that_the_message_does_not_name_cannot_be_cured_either() {
             weights_sha256: "ab".repeat(32),
             image_size: 32,
         },
+        look: Look::default(),
     };
     let mut unnamed = envelope(Task::ExtractFeatures(task));
     unnamed.sources.insert(SOURCE.into(), write_idx(folder.path()));
@@ -228,6 +230,7 @@ pub(super) fn features(folder: &Path, images_per_class: u32) -> Envelope {
             weights_sha256: sha256.clone(),
             image_size: 64,
         },
+        look: Look::default(),
     }));
     envelope.sources.insert(SOURCE.into(), write_idx(folder));
     envelope.weights.insert(sha256, path.to_str().unwrap().into());
@@ -251,6 +254,28 @@ fn features_repeat_and_keep_the_hashes_of_their_pictures() {
         assert!(row.vector.iter().any(|number| *number > 0.0));
         assert_eq!(row.picture_hash.len(), 64);
     }
+}
+
+#[test]
+#[ignore = "needs weights: scripts/weights/fetch.sh"]
+fn features_of_a_look_are_of_other_vectors_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = engine("looks");
+    let mut of = |look: Look| -> Vec<FeatureRow> {
+        let mut envelope = features(folder.path(), 3);
+        let Task::ExtractFeatures(task) = &mut envelope.task else { panic!("features") };
+        task.look = look;
+        let finished = work(&mut engine, envelope).unwrap();
+        engine.runtime.block_on(engine.store.read_files(&finished.files)).unwrap()
+    };
+    let (usual, blurred) = (of(Look::default()), of(Look { grey: true, resolution: Some(2) }));
+    for (usual, blurred) in usual.iter().zip(&blurred) {
+        assert_eq!(usual.picture_hash, blurred.picture_hash, "the same pictures");
+        assert_ne!(usual.vector, blurred.vector);
+        assert_eq!((usual.grey, usual.resolution), (None, None));
+        assert_eq!((blurred.grey, blurred.resolution), (Some(true), Some(2)));
+    }
+    assert_eq!(of(Look { grey: true, resolution: None })[0].vector, usual[0].vector, "it was grey before");
 }
 
 #[test]
