@@ -11,7 +11,10 @@
 
 mod draws;
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod growth;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +23,7 @@ use metad2a_search_space::Cell;
 use serde::{Serialize, Serializer};
 
 use self::draws::{CellPool, classes_of, classes_of_dataset};
+use self::sharing::{Blocks, Standing};
 
 use crate::envelope::SourceAddress;
 use crate::ids::{Id, content_id};
@@ -51,6 +55,8 @@ pub struct StudyDataset {
     pub dataset: Dataset,
     /// Ids of the `extract-features` tasks that hold its classes.
     pub features: Vec<String>,
+    /// Keys the draw of its further cells: its id, or the name of the block of datasets that share them.
+    cells: String,
 }
 
 /// The whole plan of experiments of one specification.
@@ -226,20 +232,31 @@ impl Study {
     }
 
     fn draw_datasets(&mut self, group: Group, key: &'static str, kinds: &[DatasetKind]) -> Result<(), Error> {
+        let shared_by = self.specification.evaluations.shared_by;
+        let mut blocks: BTreeMap<String, Blocks> = BTreeMap::new();
         for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.count > 0) {
             let key = if kinds.len() == 1 { key.to_owned() } else { format!("{key}[{at}]") };
             for (source, pool) in self.class_pools(group, &key, kind)? {
+                let blocks = blocks.entry(source.clone()).or_insert_with(|| Blocks::new(shared_by));
                 let of = kind.name.as_ref().map_or_else(|| source.clone(), |name| format!("{source}.{name}"));
                 for number in 0..kind.count {
-                    let classes = classes_of_dataset(self.specification.seed, group, number, &pool, kind);
-                    let name = format!("{}-{of}-{number:03}", group.name());
-                    self.add_dataset(
-                        name,
+                    let standing = Standing {
                         group,
-                        source.clone(),
-                        classes,
-                        (kind.pictures_per_class, kind.look),
-                    );
+                        source: &self.sources[&source].content_id,
+                        kind: kind.name.as_deref(),
+                        number,
+                        count: kind.count,
+                    };
+                    let block = blocks.key(standing);
+                    let dataset = Dataset {
+                        source: self.sources[&source].content_id.clone(),
+                        classes: classes_of_dataset(self.specification.seed, group, number, &pool, kind),
+                        per_class: kind.pictures_per_class,
+                        fractions: self.specification.sources[&source].split,
+                        look: kind.look,
+                    };
+                    let name = format!("{}-{of}-{number:03}", group.name());
+                    self.add_dataset(name, group, source.clone(), dataset, block);
                 }
             }
         }
@@ -285,7 +302,14 @@ impl Study {
             if classes.len() < 2 {
                 return Err(Error::NotATarget { source_name: name, found: classes.len() });
             }
-            self.add_dataset(name.clone(), Group::Target, name, classes, (pictures, Look::default()));
+            let dataset = Dataset {
+                source: self.sources[&name].content_id.clone(),
+                classes,
+                per_class: pictures,
+                fractions: self.specification.sources[&name].split,
+                look: Look::default(),
+            };
+            self.add_dataset(name.clone(), Group::Target, name, dataset, None);
         }
         Ok(())
     }
@@ -295,18 +319,12 @@ impl Study {
         name: String,
         group: Group,
         source: String,
-        classes: Vec<u32>,
-        (per_class, look): (PicturesPerClass, Look),
+        dataset: Dataset,
+        block: Option<String>,
     ) {
-        let dataset = Dataset {
-            source: self.sources[&source].content_id.clone(),
-            classes,
-            per_class,
-            fractions: self.specification.sources[&source].split,
-            look,
-        };
         let id = dataset.id();
-        self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new() });
+        let cells = block.unwrap_or_else(|| id.clone());
+        self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new(), cells });
     }
 
     /// The features of every source in every look that a dataset of it has: vectors of one look say nothing of another.
@@ -352,7 +370,7 @@ impl Study {
             matches!(dataset.group, Group::MetaTrain | Group::MetaValid)
         };
         for (position, dataset) in self.datasets.iter().enumerate().filter(learnt) {
-            let cells = pool.of_dataset(&dataset.id, choice);
+            let cells = pool.of_dataset(&dataset.cells, choice);
             for units in units_of(&cells, &choice.seeds).chunks(choice.bundle as usize) {
                 self.bundles.push(BundleRange {
                     dataset: position as u32,

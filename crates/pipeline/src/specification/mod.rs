@@ -7,6 +7,7 @@
 //! Deliberately absent: secrets (they come from the environment) and devices (each worker knows its own).
 
 mod datasets;
+mod evaluations;
 mod read;
 mod recipes;
 mod section;
@@ -123,12 +124,20 @@ pub struct Evaluations {
     pub cells_per_dataset: u32,
     /// Share of the further cells that has two or more live 3x3 convolutions.
     pub with_live_3x3: f64,
+    /// Each further cell is given to so many datasets of a group and source.
+    #[serde(skip_serializing_if = "is_one")]
+    pub shared_by: u32,
     pub seeds: Vec<u64>,
     /// Units per task.
     pub bundle: u32,
     /// Whether every trained network of the pipeline is measured for its latency.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub latency: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 /// How one model is meta-trained.

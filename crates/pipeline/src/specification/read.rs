@@ -6,16 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::datasets::datasets;
+use super::evaluations::evaluations;
 use super::recipes::recipes;
 use super::section::{Problem, Problems, Section};
-use super::{
-    Evaluations, ExtractorChoice, Patience, RefreshChoice, SearchChoice, Source, Specification, Training, Use,
-};
+use super::{ExtractorChoice, Patience, RefreshChoice, SearchChoice, Source, Specification, Training, Use};
 use crate::labels::Label;
 use crate::tasks::{Constraints, ExtractorKind, Fractions, Mode, ModelSettings, OuterStep, Recipe};
 
 /// All cells of the search space.
-const CELLS: u32 = 15_625;
+pub(super) const CELLS: u32 = 15_625;
 
 pub(super) fn specification(value: Value) -> Result<Specification, Vec<Problem>> {
     let problems = Problems::default();
@@ -182,7 +181,7 @@ fn extractor(mut section: Section<'_>) -> Option<ExtractorChoice> {
     Some(ExtractorChoice { kind: kind?, weights: weights?, image_size, images_per_class, classes_per_task })
 }
 
-fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<String> {
+pub(super) fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<String> {
     let name: String = section.required("recipe", "the name of one of the `recipes`")?;
     if !recipes.contains_key(&name) {
         let known = recipes.keys().cloned().collect::<Vec<_>>().join("`, `");
@@ -191,7 +190,7 @@ fn recipe_name(section: &mut Section<'_>, recipes: &BTreeMap<String, Recipe>) ->
     Some(name)
 }
 
-fn seeds(section: &mut Section<'_>) -> Vec<u64> {
+pub(super) fn seeds(section: &mut Section<'_>) -> Vec<u64> {
     let seeds: Vec<u64> = section.optional("seeds", "a list of whole numbers").unwrap_or_else(|| vec![0]);
     let mut distinct = seeds.clone();
     distinct.sort_unstable();
@@ -200,23 +199,6 @@ fn seeds(section: &mut Section<'_>) -> Vec<u64> {
         section.problem("seeds", format!("must hold at least one number and none twice, got `{seeds:?}`"));
     }
     seeds
-}
-
-fn evaluations(mut section: Section<'_>, recipes: &BTreeMap<String, Recipe>) -> Option<Evaluations> {
-    let recipe = recipe_name(&mut section, recipes);
-    let anchors = section.count("anchors", 6, 0, CELLS);
-    let cells_per_dataset = section.count("cells_per_dataset", 12, 0, CELLS);
-    if anchors + cells_per_dataset < 2 {
-        let rule =
-            "and `cells_per_dataset` must make at least 2 cells together: a ranking needs two".to_owned();
-        section.problem("anchors", rule);
-    }
-    let with_live_3x3 = section.number("with_live_3x3", 0.25, 0.0, 1.0);
-    let seeds = seeds(&mut section);
-    let bundle = section.count("bundle", 4, 1, 256);
-    let latency = section.optional("latency", "`true` or `false`").unwrap_or(false);
-    section.finish();
-    Some(Evaluations { recipe: recipe?, anchors, cells_per_dataset, with_live_3x3, seeds, bundle, latency })
 }
 
 fn training(mut section: Section<'_>, feature_width: u32) -> Training {

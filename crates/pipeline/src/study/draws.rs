@@ -1,7 +1,8 @@
 //! The keyed draws of a study: groups of classes, classes of a dataset, cells of a dataset. Pure.
 //!
 //! A pipeline grows: sources come, classes come, counts are raised. **Invariant:** no draw depends on what else there
-//! is. A dataset is drawn from its own source alone, its cells are keyed by its own id, and whatever is drawn for a
+//! is. A dataset is drawn from its own source alone, its cells are keyed by its own id (or by its block,
+//! where datasets share cells), and whatever is drawn for a
 //! small count is drawn for a larger one too. So what was computed once stays a part of every larger study.
 
 use metad2a_randomness::Key;
@@ -71,10 +72,11 @@ impl CellPool {
         Self { seed, cells, is_strong }
     }
 
-    /// The cells to be trained on a dataset: the anchors, then its own. Every raise of a count only adds cells.
-    pub(super) fn of_dataset(&self, dataset: &str, choice: &Evaluations) -> Vec<Cell> {
+    /// The cells to be trained on a dataset: the anchors, then its own or those of its block, as `key` says. Every raise of
+    /// a count only adds cells.
+    pub(super) fn of_dataset(&self, key: &str, choice: &Evaluations) -> Vec<Cell> {
         let anchors = self.cells.len().min(choice.anchors as usize);
-        let key = Key::new(&format!("{}/{dataset}", self.seed), "cells");
+        let key = Key::new(&format!("{}/{key}", self.seed), "cells");
         let mut order = key.stream(0).permutation(self.cells.len());
         // The anchors are the first of the pool.
         order.retain(|place| *place >= anchors);

@@ -33,6 +33,20 @@ fn units(study: &Study) -> BTreeSet<String> {
     bundles.flat_map(|bundle| bundle.units.iter().map(move |unit| bundle.unit_id(unit).to_string())).collect()
 }
 
+/// Of each dataset by its id, the cells beyond the two anchors, sorted.
+fn further_cells(study: &Study) -> BTreeMap<String, Vec<Cell>> {
+    let mut cells: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
+    for bundle in study.bundles() {
+        let of_dataset = cells.entry(bundle.dataset.id.clone()).or_default();
+        of_dataset.extend(bundle.units.iter().map(|unit| unit.cell));
+    }
+    for cells in cells.values_mut() {
+        cells.drain(..2);
+        cells.sort_unstable();
+    }
+    cells
+}
+
 /// A study of the sources that are named: `m…` for meta, `t…` for targets, all else as in the tests' specification.
 fn study_of(sources: &BTreeMap<String, IndexedSource>, edits: &[(&str, String)]) -> Study {
     let mut lines = String::from("sources:\n");
@@ -145,6 +159,43 @@ proptest! {
             let expected = if name.starts_with('m') { counted as usize } else { 0 };
             prop_assert_eq!(after.datasets.len() - before.datasets.len(), expected);
         }
+    }
+
+    #[test]
+    fn cells_are_shared_by_so_many_datasets_of_a_group_and_source(
+        counts in prop::collection::vec(0..7_u32, 1..4), shared_by in 2..4_u32, more in 0..3_u32,
+    ) {
+        let sources = sources(&[("ma".to_owned(), 40), ("mb".to_owned(), 50), ("ta".to_owned(), 5)]);
+        let kinds = |counts: &[u32]| {
+            let kinds = counts.iter().enumerate().map(|(number, count)| {
+                format!("{{ name: k{number}, count: {count}, least_classes: 5, most_classes: 8 }}")
+            });
+            format!("meta_train: [{{ count: 1, least_classes: 5 }}, {}]", kinds.collect::<Vec<_>>().join(", "))
+        };
+        let shared_study = |counts: &[u32], shared_by: u32| study_of(&sources, &[
+            ("meta_train: { count: 3, least_classes: 5, most_classes: 8 }", kinds(counts)),
+            ("anchors: 2", format!("anchors: 2, shared_by: {shared_by}")),
+        ]);
+        let study = shared_study(&counts, shared_by);
+        let further = further_cells(&study);
+        for (group, source) in [(Group::MetaTrain, "ma"), (Group::MetaTrain, "mb"), (Group::MetaValid, "ma")] {
+            let mut blocks: BTreeMap<&Vec<Cell>, u32> = BTreeMap::new();
+            let members = study.datasets.iter().filter(|dataset| dataset.group == group && dataset.source == source);
+            for dataset in members {
+                *blocks.entry(&further[&dataset.id]).or_default() += 1;
+            }
+            let partial: Vec<u32> = blocks.into_values().filter(|size| *size != shared_by).collect();
+            prop_assert!(partial.len() <= 1 && partial.iter().all(|size| *size < shared_by), "{:?}", partial);
+        }
+        // Neither a kind at the end nor a count raised from one multiple to another moves what was there.
+        let mut longer = counts.clone();
+        longer.push(more);
+        prop_assert!(units(&study).is_subset(&units(&shared_study(&longer, shared_by))));
+        let multiples: Vec<u32> = counts.iter().map(|count| count * shared_by).collect();
+        let mut raised = multiples.clone();
+        raised[0] += more * shared_by;
+        let before = units(&shared_study(&multiples, shared_by));
+        prop_assert!(before.is_subset(&units(&shared_study(&raised, shared_by))));
     }
 
     #[test]
