@@ -7,6 +7,7 @@ mod chaos;
 mod command_line;
 mod cookbook;
 mod data;
+mod database;
 mod imports;
 mod killed;
 mod lost;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use metad2a_database::{Access, sha256_hex};
+use metad2a_database::tables::EvaluationRow;
+use metad2a_database::{Access, Marker, now, random_id, sha256_hex};
 use metad2a_pipeline::envelope::SourceAddress;
 use metad2a_pipeline::planner::{Done, Existing, Fact, Flight};
 use metad2a_pipeline::specification::Specification;
 use metad2a_pipeline::study::{IndexedSource, Study};
-use metad2a_pipeline::tasks::{Summary, Task};
-use metad2a_pipeline::training_set::TrainingSet;
+use metad2a_pipeline::tasks::{Evaluate, Summary, Task, Unit};
+use metad2a_pipeline::training_set::{Group, TrainingSet};
 
 use super::*;
 use crate::ledger::file_of;
@@ -30,6 +31,10 @@ search: { recipe: short }
 ";
 
 fn study() -> Study {
+    study_of(SPECIFICATION)
+}
+
+fn study_of(specification: &str) -> Study {
     let source = IndexedSource {
         content_id: sha256_hex(b"many"),
         classes: (0..40).map(|label| (label, format!("class {label}"))).collect(),
@@ -41,7 +46,7 @@ fn study() -> Study {
             fingerprint: None,
         },
     };
-    let specification = Specification::parse("pipeline.yaml", SPECIFICATION).unwrap();
+    let specification = Specification::parse("pipeline.yaml", specification).unwrap();
     Study::design(specification, BTreeMap::from([("many".to_owned(), source)]), sha256_hex(b"w")).unwrap()
 }
 
@@ -183,4 +188,80 @@ async fn the_files_of_a_training_set_are_kept_as_long_as_its_record() {
     for file in &inventory.results {
         assert!(inventory.named.contains(&file.path), "{}", file.path);
     }
+}
+
+/// Commits a bundle of the study. The loss of a cell is its number: the first cells are the best.
+async fn train(store: &Store, task: &Evaluate) {
+    let units: Vec<String> = task.units.iter().map(|unit| task.unit_id(unit)).collect();
+    let row = |(unit, id): (&Unit, &String)| EvaluationRow {
+        unit_id: id.clone(),
+        dataset_id: task.dataset.id(),
+        cell: unit.cell.to_string(),
+        fit_loss: Some(f64::from(unit.cell.index().get())),
+        ..EvaluationRow::default()
+    };
+    let rows: Vec<EvaluationRow> = task.units.iter().zip(&units).map(row).collect();
+    let summary = Summary::Evaluations {
+        units: rows.len() as u64,
+        diverged: 0,
+        failed: 0,
+        train_pictures: 1,
+        valid_pictures: 1,
+        test_pictures: 1,
+        data_hash: String::new(),
+    };
+    let marker = Marker {
+        kind: Kind::Evaluate.name().to_owned(),
+        id: Task::Evaluate(task.clone()).id(),
+        execution_id: random_id(),
+        worker: "test".to_owned(),
+        attempt: 1,
+        files: vec![store.put_rows("evaluations", &rows).await.unwrap()],
+        units,
+        device: "cpu".to_owned(),
+        started_at: now(),
+        finished_at: now(),
+        seconds: 0.0,
+        summary: serde_json::to_value(summary).unwrap(),
+    };
+    store.commit(&marker).await.unwrap();
+}
+
+#[tokio::test]
+async fn cells_around_the_best_are_chosen_from_the_stores_rows_and_hold_for_every_later_coordinator() {
+    let store = Store::open("memory:", Access::ReadWrite).await.unwrap();
+    let around = "cells_per_dataset: 12, with_live_3x3: 0.0, around_best: { share: 0.5, top: 0.1 }";
+    let study = study_of(&SPECIFICATION.replace("cells_per_dataset: 4", around));
+    let mut rows = Vec::new();
+    for bundle in study.bundles() {
+        train(&store, &bundle.evaluate(bundle.units.to_vec())).await;
+        if bundle.dataset.group == Group::MetaTrain {
+            rows.extend(bundle.units.iter().map(|unit| Trained {
+                dataset: bundle.dataset.id.clone(),
+                cell: unit.cell,
+                fit_loss: Some(f64::from(unit.cell.index().get())),
+            }));
+        }
+    }
+    let mut planner = Planner::new(&study, ledger::read(&store).await.unwrap());
+    let asked = step(&mut planner);
+    let choices = asked.around_best.as_ref().unwrap().choose(&rows);
+    assert_eq!(choices.len(), 3, "one for each dataset");
+    assert!(write(&store, &mut planner, asked).await.unwrap());
+    for choice in &choices {
+        let record = store.decision(&choice.id).await.unwrap().unwrap();
+        assert_eq!((record.number, record.decision.as_str()), (0, "cells-around-best"));
+        assert_eq!(record.detail, choice.detail);
+        assert_eq!(record.detail.as_array().unwrap().len(), 6);
+    }
+    let open = |planner: &mut Planner<'_>| -> Vec<Task> {
+        assert_eq!(step(planner).around_best, None);
+        planner.open_places().flat_map(|place| planner.tasks(place)).map(|(_, task)| task).collect()
+    };
+    let tasks = open(&mut planner);
+    let trainings =
+        tasks.iter().map(|task| if let Task::Evaluate(task) = task { task.units.len() } else { 0 });
+    assert_eq!(trainings.sum::<usize>(), 3 * 6);
+    let mut next = Planner::new(&study, ledger::read(&store).await.unwrap());
+    assert_eq!(open(&mut next), tasks);
 }

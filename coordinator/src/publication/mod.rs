@@ -224,6 +224,9 @@ fn wanted_units(study: &Study, existing: &Existing, results: &Results) -> BTreeM
         }
     };
     study.bundles().for_each(&mut add);
+    for (dataset, units) in &results.around_best {
+        add(study.evaluation(dataset, units));
+    }
     for search in &results.searches {
         let mut cells = search.random.clone();
         cells.extend(

@@ -9,6 +9,7 @@
 //! **Invariant:** nothing here does I/O, reads a clock or draws a random number that is not keyed. The shells in the
 //! coordinator and the worker list the store, call this crate, and do what it says.
 
+pub mod around_best;
 pub mod envelope;
 pub mod halving;
 pub mod ids;

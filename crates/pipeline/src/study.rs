@@ -9,6 +9,7 @@
 //! classes depend on the names of the source's classes alone, never on the seed, so no class of one group ever helps
 //! another. A source that is added, or a count that is raised, leaves everything else of the study as it was.
 
+mod blocks;
 mod draws;
 #[cfg(test)]
 mod example;
@@ -24,6 +25,8 @@ use serde::{Serialize, Serializer};
 
 use self::draws::{CellPool, classes_of, classes_of_dataset};
 use self::sharing::{Blocks, Standing};
+
+pub use self::blocks::WantedBlock;
 
 use crate::envelope::SourceAddress;
 use crate::ids::{Id, content_id};
@@ -56,7 +59,7 @@ pub struct StudyDataset {
     /// Ids of the `extract-features` tasks that hold its classes.
     pub features: Vec<String>,
     /// Keys the draw of its further cells: its id, or the name of the block of datasets that share them.
-    cells: String,
+    block: String,
 }
 
 /// The whole plan of experiments of one specification.
@@ -162,11 +165,15 @@ impl Study {
             /// Imports and the protocols of theirs that models learn from; absent where there are none.
             #[serde(skip_serializing_if = "Option::is_none")]
             imported: Option<(&'a [String], &'a [String])>,
+            /// What names the choices of the second wave; absent where there is none.
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            around_best: Vec<String>,
         }
         let extractions = self.extractions.iter().map(extraction_id).collect();
         let (imports, protocols) = (&self.specification.imports, &self.specification.imported_protocols);
         let imported = (!protocols.is_empty()).then_some((imports.as_slice(), protocols.as_slice()));
-        content_id("study", 1, &Basis { extractions, bundles: Bundles(self), imported })
+        let around_best = self.wanted_blocks().into_iter().map(|block| block.id).collect();
+        content_id("study", 1, &Basis { extractions, bundles: Bundles(self), imported, around_best })
     }
 
     /// Bundles of the meta-train and meta-valid datasets, dataset after dataset.
@@ -323,8 +330,8 @@ impl Study {
         block: Option<String>,
     ) {
         let id = dataset.id();
-        let cells = block.unwrap_or_else(|| id.clone());
-        self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new(), cells });
+        let block = block.unwrap_or_else(|| id.clone());
+        self.datasets.push(StudyDataset { name, id, group, source, dataset, features: Vec::new(), block });
     }
 
     /// The features of every source in every look that a dataset of it has: vectors of one look say nothing of another.
@@ -370,7 +377,7 @@ impl Study {
             matches!(dataset.group, Group::MetaTrain | Group::MetaValid)
         };
         for (position, dataset) in self.datasets.iter().enumerate().filter(learnt) {
-            let cells = pool.of_dataset(&dataset.cells, choice);
+            let cells = pool.of_dataset(&dataset.block, choice);
             for units in units_of(&cells, &choice.seeds).chunks(choice.bundle as usize) {
                 self.bundles.push(BundleRange {
                     dataset: position as u32,

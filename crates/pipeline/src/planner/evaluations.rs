@@ -90,7 +90,8 @@ impl Planner<'_> {
             .map_err(|problems| problems.join("; "))?;
         let mut set = ChosenSet { imported, ..ChosenSet::default() };
         let mut bundles: HashMap<&str, Vec<u32>> = HashMap::new();
-        for (place, bundle) in (0..).zip(self.study.bundles()) {
+        let second_wave = self.second_wave.iter().flat_map(|wave| wave.bundles(study));
+        for (place, bundle) in (0..).zip(study.bundles().chain(second_wave)) {
             bundles.entry(&bundle.dataset.id).or_default().push(place);
         }
         for dataset in &self.study.datasets {
@@ -100,7 +101,7 @@ impl Planner<'_> {
             let (mut seen, mut units) = (HashSet::new(), Vec::new());
             let held = set.evaluations.len();
             for place in bundles.get(dataset.id.as_str()).into_iter().flatten() {
-                let bundle = self.study.bundle(*place as usize);
+                let Some(bundle) = self.evaluation(*place) else { continue };
                 for unit in bundle.units.iter().map(|unit| bundle.unit_id(unit)) {
                     if let Some(holder) = self.existing.holder_of(unit).filter(|_| seen.insert(unit)) {
                         units.push(unit);

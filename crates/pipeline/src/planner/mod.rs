@@ -16,6 +16,7 @@
 //! same, whether the planner learnt of them one by one or read them all at once.
 //! Deliberately absent: a clock, and what is in flight. The shell remembers what it has published, and hands ages in.
 
+mod around_best;
 mod board;
 mod evaluations;
 mod existing;
@@ -35,6 +36,7 @@ mod training;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use around_best::WantedCells;
 pub use existing::{Done, Existing, Fact, Failure};
 pub use flight::{Age, Flight};
 pub use published::{Learnt, Published, PublishedModel};
@@ -103,6 +105,8 @@ pub struct Step {
     pub training_set: Option<ChosenSet>,
     /// To be written in this order.
     pub freeze: Vec<Freeze>,
+    /// Cells to be chosen by results, and frozen.
+    pub around_best: Option<WantedCells>,
     pub merge: Vec<Merge>,
     /// Ids of open tasks in flight whose deadline has passed: to be published again.
     pub overdue: Vec<String>,
@@ -119,6 +123,8 @@ pub struct Plan {
     pub training_set: Option<ChosenSet>,
     /// To be written in this order.
     pub freeze: Vec<Freeze>,
+    /// Cells to be chosen by results, and frozen.
+    pub around_best: Option<WantedCells>,
     pub merge: Vec<Merge>,
     pub stages: BTreeMap<Stage, Progress>,
     /// What failed for good, one line each.
@@ -129,9 +135,10 @@ pub struct Plan {
 /// Decides what is to be done for `study`, given what exists and that nothing is in flight.
 pub fn plan(study: &Study, existing: &Existing) -> Result<Plan, Error> {
     let mut planner = Planner::over(study, Cow::Borrowed(existing));
-    let Step { training_set, freeze, merge, stages, outcome, .. } = planner.step(&Flight::default())?;
+    let Step { training_set, freeze, around_best, merge, stages, outcome, .. } =
+        planner.step(&Flight::default())?;
     let enqueue =
         planner.open_places().flat_map(|place| planner.tasks(place)).map(|(_, task)| task).collect();
     let problems = planner.problems();
-    Ok(Plan { enqueue, training_set, freeze, merge, stages, problems, outcome })
+    Ok(Plan { enqueue, training_set, freeze, around_best, merge, stages, problems, outcome })
 }

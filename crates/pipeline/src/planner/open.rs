@@ -8,13 +8,33 @@ use crate::study::Bundle;
 use crate::tasks::{Kind, Task};
 
 impl Planner<'_> {
+    /// Places of the first wave of evaluations; those of the second follow.
+    fn first_wave(&self) -> u32 {
+        self.study.bundles().len() as u32
+    }
+
+    /// The bundle at a place of the evaluations; none where the second wave does not reach.
+    pub(super) fn evaluation(&self, place: u32) -> Option<Bundle<'_>> {
+        match place.checked_sub(self.first_wave()) {
+            None => Some(self.study.bundle(place as usize)),
+            Some(place) => {
+                let wave = self.second_wave.as_ref().filter(|wave| wave.board.has(place))?;
+                Some(wave.bundle(self.study, place))
+            }
+        }
+    }
+
     /// Places with open tasks, the most urgent first.
     pub fn open_places(&self) -> impl Iterator<Item = Place> {
         let at = |stage| move |number| Place { stage, number };
+        let first_wave = self.first_wave();
+        let second_wave = self.second_wave.iter().flat_map(|wave| wave.board.open());
+        let second_wave = second_wave.map(move |place| first_wave + place);
         let searches = self.searches.iter().flat_map(|searches| searches.board.open());
         let measurements = self.measurements.iter().flat_map(|measurements| measurements.board.open());
         (self.features.open().map(at(Stage::Features)))
             .chain(self.evaluations.open().map(at(Stage::Evaluations)))
+            .chain(second_wave.map(at(Stage::Evaluations)))
             .chain(self.generator.open().map(at(Stage::Generator)))
             .chain(self.predictor.open().map(at(Stage::Predictor)))
             .chain(searches.map(at(Stage::Search)))
@@ -25,12 +45,16 @@ impl Planner<'_> {
     pub fn take_changes(&mut self) -> Vec<Place> {
         let retired = std::mem::take(&mut self.retired);
         let at = |stage| move |number| Place { stage, number };
+        let first_wave = self.first_wave();
+        let second_wave = self.second_wave.iter_mut().flat_map(|wave| wave.board.take_changes());
+        let second_wave = second_wave.map(move |place| first_wave + place);
         let searches = self.searches.iter_mut().flat_map(|searches| searches.board.take_changes());
         let measurements =
             self.measurements.iter_mut().flat_map(|measurements| measurements.board.take_changes());
         (retired.into_iter())
             .chain(self.features.take_changes().into_iter().map(at(Stage::Features)))
             .chain(self.evaluations.take_changes().into_iter().map(at(Stage::Evaluations)))
+            .chain(second_wave.map(at(Stage::Evaluations)))
             .chain(self.generator.take_changes().into_iter().map(at(Stage::Generator)))
             .chain(self.predictor.take_changes().into_iter().map(at(Stage::Predictor)))
             .chain(searches.map(at(Stage::Search)))
@@ -41,7 +65,7 @@ impl Planner<'_> {
     /// The open tasks at a place, with their ids.
     pub fn tasks(&self, place: Place) -> Vec<(String, Task)> {
         let named = |task: Task| (task.id(), task);
-        let bundle = |bundle: &Bundle<'_>| {
+        let bundle = |bundle: &Bundle<'_>| -> Vec<(String, Task)> {
             let sorted = evaluations::sort(&self.existing, bundle, &mut Vec::new());
             sorted.tasks(bundle).into_iter().map(named).collect()
         };
@@ -49,7 +73,7 @@ impl Planner<'_> {
             Stage::Features if self.features.is_open(place.number) => {
                 vec![named(extraction(self.study, place.number))]
             }
-            Stage::Evaluations => bundle(&self.study.bundle(place.number as usize)),
+            Stage::Evaluations => self.evaluation(place.number).iter().flat_map(bundle).collect(),
             Stage::Generator => self.generator.task(place.number).cloned().into_iter().collect(),
             Stage::Predictor => self.predictor.task(place.number).cloned().into_iter().collect(),
             Stage::Search => {
@@ -88,6 +112,9 @@ impl Planner<'_> {
         }
         let sort = |bundle| evaluations::sort(&self.existing, &bundle, &mut Vec::new()).problems();
         problems.extend(self.evaluations.failed().flat_map(|place| sort(self.study.bundle(place as usize))));
+        if let Some(wave) = &self.second_wave {
+            problems.extend(wave.board.failed().flat_map(|place| sort(wave.bundle(self.study, place))));
+        }
         problems.extend(self.generator.problems().iter().chain(self.predictor.problems()).cloned());
         if let Some(searches) = &self.searches {
             let failed = searches.board.failed();

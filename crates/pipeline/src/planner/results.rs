@@ -4,7 +4,7 @@ use metad2a_search_space::Cell;
 
 use super::Chosen;
 use crate::study::StudyDataset;
-use crate::tasks::{Model, RankedCell};
+use crate::tasks::{Model, RankedCell, Unit};
 
 /// The models and searches of a finished pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Results {
     pub training_set: String,
     pub generator: Chosen,
     pub predictor: Chosen,
+    /// Trainings of the second wave of evaluations: cells around the best ones.
+    pub around_best: Vec<(StudyDataset, Vec<Unit>)>,
     pub searches: Vec<SearchResult>,
 }
 

@@ -90,6 +90,17 @@ impl Progress {
         self.left() == 0
     }
 
+    /// Both together.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            done: self.done + other.done,
+            failed: self.failed + other.failed,
+            total: self.total + other.total,
+            cancelled: self.cancelled + other.cancelled,
+            dropped: self.dropped + other.dropped,
+        }
+    }
+
     /// What is neither done nor set aside.
     pub fn left(self) -> u64 {
         self.total.saturating_sub(self.done + self.failed + self.cancelled + self.dropped)

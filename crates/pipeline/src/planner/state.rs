@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::around_best::SecondWave;
 use super::board::{Board, Look};
 use super::searches::{Measurements, Searches};
 use super::track::{Context, Track};
@@ -20,6 +21,8 @@ pub struct Planner<'a> {
     pub(super) existing: Cow<'a, Existing>,
     pub(super) features: Board,
     pub(super) evaluations: Board,
+    /// Behind the places of the first wave; there once its cells are frozen.
+    pub(super) second_wave: Option<SecondWave<'a>>,
     /// Id of the record that chooses the training set: a hash of the whole study, made once.
     choice: Option<String>,
     pub(super) generator: Track,
@@ -53,6 +56,7 @@ impl<'a> Planner<'a> {
             existing,
             features,
             evaluations,
+            second_wave: None,
             choice: None,
             generator: Track::new(Model::Generator),
             predictor: Track::new(Model::Predictor),
@@ -121,6 +125,11 @@ impl<'a> Planner<'a> {
             let sorted = evaluations::sort(existing, &study.bundle(place as usize), &mut Vec::new());
             self.evaluations.put(place, sorted.look());
         }
+        if let Some(wave) = &mut self.second_wave {
+            for place in places(&wave.board) {
+                wave.look_again(study, existing, place);
+            }
+        }
         if let Some(searches) = &mut self.searches {
             for place in places(&searches.board) {
                 searches.look_again(existing, place);
@@ -140,13 +149,16 @@ impl<'a> Planner<'a> {
         }
         let mut step = Step {
             freeze: Vec::new(),
+            around_best: None,
             merge: Vec::new(),
             overdue: Vec::new(),
             training_set: None,
             stages: BTreeMap::new(),
             outcome: Outcome::Running,
         };
-        if self.features.progress().is_settled()
+        let second_wave_is_settled = self.second_wave(&mut step)?;
+        if second_wave_is_settled
+            && self.features.progress().is_settled()
             && self.evaluations.progress().is_settled()
             && let Some(training_set) = self.training_set(&mut step)?
         {
@@ -192,6 +204,7 @@ impl<'a> Planner<'a> {
                 training_set,
                 generator: generator.clone(),
                 predictor: predictor.clone(),
+                around_best: self.second_wave.iter().flat_map(SecondWave::units).collect(),
                 searches: measurements.results(self.study, &self.existing),
             }));
         }
@@ -207,6 +220,8 @@ impl<'a> Planner<'a> {
             ..Progress::default()
         };
         let expected = |total: u64| Progress { total, ..Progress::default() };
+        let second_wave = self.second_wave.as_ref().map(|wave| wave.board.progress());
+        let second_wave = second_wave.unwrap_or_else(|| expected(self.study.second_wave_units()));
         let searched = self.study.searched().count() as u64;
         let cells = u64::from(specification.search.chosen + specification.search.random);
         let seeds = specification.search.seeds.len() as u64;
@@ -214,7 +229,7 @@ impl<'a> Planner<'a> {
         let measurements = self.measurements.as_ref().map(|measurements| measurements.board.progress());
         BTreeMap::from([
             (Stage::Features, self.features.progress()),
-            (Stage::Evaluations, self.evaluations.progress()),
+            (Stage::Evaluations, self.evaluations.progress().with(second_wave)),
             (Stage::Generator, rounds(&self.generator, specification.generator.rounds)),
             (Stage::Predictor, rounds(&self.predictor, specification.predictor.rounds)),
             (Stage::Search, searches.unwrap_or_else(|| expected(searched))),

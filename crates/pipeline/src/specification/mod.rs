@@ -113,6 +113,15 @@ pub struct ExtractorChoice {
     pub classes_per_task: u32,
 }
 
+/// Further cells that are chosen by results.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AroundBest {
+    /// Of the further cells of each dataset.
+    pub share: f64,
+    /// The best share of all trained cells, from which one operation is changed.
+    pub top: f64,
+}
+
 /// Which cells are trained on the meta-training datasets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluations {
@@ -127,12 +136,25 @@ pub struct Evaluations {
     /// Each further cell is given to so many datasets of a group and source.
     #[serde(skip_serializing_if = "is_one")]
     pub shared_by: u32,
+    /// Cells of a second wave, chosen by the results of the first; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub around_best: Option<AroundBest>,
     pub seeds: Vec<u64>,
     /// Units per task.
     pub bundle: u32,
     /// Whether every trained network of the pipeline is measured for its latency.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub latency: bool,
+}
+
+impl Evaluations {
+    /// Of the further cells of each dataset, those of the second wave. What is left for the first grows with every raise
+    /// of `cells_per_dataset`.
+    pub fn cells_around_best(&self) -> u32 {
+        let Some(around) = self.around_best else { return 0 };
+        let rounded = |share: f64| (f64::from(self.cells_per_dataset) * share).round() as u32;
+        rounded(self.with_live_3x3 + around.share).min(self.cells_per_dataset) - rounded(self.with_live_3x3)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

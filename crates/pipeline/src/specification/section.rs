@@ -78,9 +78,13 @@ impl<'a> Section<'a> {
         self.optional(key, expected)
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// Whether a value is there, which is a problem where it is not.
     pub(super) fn require(&self, key: &'static str, expected: &str) -> bool {
-        let is_there = self.entries.get(key).is_some_and(|value| !value.is_null());
+        let is_there = self.has(key);
         if !is_there {
             self.problem(key, format!("is missing; it must be {expected}"));
         }

@@ -72,15 +72,15 @@ impl CellPool {
         Self { seed, cells, is_strong }
     }
 
-    /// The cells to be trained on a dataset: the anchors, then its own or those of its block, as `key` says. Every raise of
-    /// a count only adds cells.
+    /// The cells to be trained on a dataset in the first wave: the anchors, then its own or those of its block, as `key`
+    /// says. Every raise of a count only adds cells.
     pub(super) fn of_dataset(&self, key: &str, choice: &Evaluations) -> Vec<Cell> {
         let anchors = self.cells.len().min(choice.anchors as usize);
         let key = Key::new(&format!("{}/{key}", self.seed), "cells");
         let mut order = key.stream(0).permutation(self.cells.len());
         // The anchors are the first of the pool.
         order.retain(|place| *place >= anchors);
-        let wanted = choice.cells_per_dataset as usize;
+        let wanted = (choice.cells_per_dataset - choice.cells_around_best()) as usize;
         let with_3x3 = (f64::from(choice.cells_per_dataset) * choice.with_live_3x3).round() as usize;
         let strong: Vec<usize> =
             order.iter().copied().filter(|place| self.is_strong[*place]).take(with_3x3).collect();

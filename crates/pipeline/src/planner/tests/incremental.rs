@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use metad2a_search_space::Cell;
 use serde::Serialize;
 
+use super::around_best::with_second_wave;
 use super::*;
 use crate::ids::Id;
 use crate::study::StudyDataset;
@@ -12,7 +14,8 @@ use crate::training_set::{Group, TrainingDataset, TrainingSet};
 /// Facts may be learnt between any two steps, in any order, more than once.
 fn next_facts(world: &World, plan: &Plan, stopped_before: &[String], chance: &mut Stream) -> Vec<Fact> {
     if plan.enqueue.is_empty() || chance.chance(0.3) {
-        return written(&plan.freeze, &plan.merge);
+        let chosen = chosen(&world.study, plan.around_best.as_ref());
+        return written(&plan.freeze, &plan.merge).into_iter().chain(chosen).collect();
     }
     let task = &plan.enqueue[chance.below(plan.enqueue.len())];
     match chance.below(14) {
@@ -56,8 +59,14 @@ fn expected_training_set(study: &Study, existing: &Existing, plan: &Plan) -> Opt
     let mut datasets = Vec::new();
     for dataset in study.datasets.iter().filter(learnt) {
         let bundles = study.bundles().filter(|bundle| bundle.dataset.id == dataset.id);
-        let units: Vec<Id> =
+        let mut units: Vec<Id> =
             bundles.flat_map(|bundle| bundle.units.iter().map(move |unit| bundle.unit_id(unit))).collect();
+        if let Some(block) = study.wanted_blocks().into_iter().find(|block| block.key == dataset.block()) {
+            let cells: Vec<Cell> = existing.frozen(&block.id, "list of cells").unwrap().unwrap();
+            let second_wave = study.evaluated_units(&cells);
+            let bundle = study.evaluation(dataset, &second_wave);
+            units.extend(second_wave.iter().map(|unit| bundle.unit_id(unit)));
+        }
         let held: Vec<(Id, Id)> =
             units.into_iter().filter_map(|unit| Some((unit, existing.holder_of(unit)?))).collect();
         if held.len() >= 2 && dataset.features.iter().all(|id| existing.is_done(id)) {
@@ -80,10 +89,12 @@ fn expected_training_set(study: &Study, existing: &Existing, plan: &Plan) -> Opt
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn learning_fact_by_fact_gives_the_same_plan_as_reading_everything(seed in 0..1_000_000_u64) {
+    fn learning_fact_by_fact_gives_the_same_plan_as_reading_everything(
+        seed in 0..1_000_000_u64, second_wave in any::<bool>(),
+    ) {
         let sharded = SPECIFICATION
             .replace("generator: { rounds: 2", "generator: { shards: 3, quorum: 2, rounds: 2");
-        let world = World::new(&sharded);
+        let world = World::new(&if second_wave { with_second_wave(&sharded) } else { sharded });
         let mut chance = stream(seed);
         let mut existing = Existing::default();
         let mut planner = Planner::new(&world.study, Existing::default());
@@ -95,6 +106,7 @@ proptest! {
             prop_assert_eq!(&step.training_set, &whole.training_set);
             prop_assert_eq!(&step.freeze, &whole.freeze);
             prop_assert_eq!(step.training_set.as_ref().map(read_back), expected_training_set(&world.study, &existing, &whole));
+            prop_assert_eq!(&step.around_best, &whole.around_best);
             prop_assert_eq!(&step.merge, &whole.merge);
             prop_assert_eq!(&step.stages, &whole.stages);
             prop_assert_eq!(&step.outcome, &whole.outcome);

@@ -1,5 +1,6 @@
 //! The planner against a simulated world: tasks finish in any order, are lost, or fail; the end is always the same.
 
+mod around_best;
 mod convergence;
 mod imports;
 mod incremental;
@@ -13,6 +14,7 @@ use metad2a_randomness::{Key, Stream};
 use proptest::prelude::*;
 
 use super::*;
+use crate::around_best::Trained;
 use crate::ids::content_id;
 use crate::study::tests::{SPECIFICATION, study_with};
 use crate::tasks::{Evaluate, RankedCell, Summary};
@@ -98,6 +100,24 @@ fn written(freeze: &[Freeze], merge: &[Merge]) -> Vec<Fact> {
     freeze.iter().map(frozen).chain(merge.iter().map(closed)).collect()
 }
 
+/// The records of cells chosen by results: a training's loss is a function of its unit alone.
+fn chosen(study: &Study, wanted: Option<&WantedCells>) -> Vec<Fact> {
+    let Some(wanted) = wanted else { return Vec::new() };
+    let mut rows = Vec::new();
+    for bundle in study.bundles() {
+        for unit in bundle.units {
+            let id = bundle.unit_id(unit);
+            if wanted.units.contains(&id) {
+                let fit_loss = u32::from_str_radix(&id.to_string()[..4], 16).ok().map(f64::from);
+                rows.push(Trained { dataset: bundle.dataset.id.clone(), cell: unit.cell, fit_loss });
+            }
+        }
+    }
+    assert_eq!(rows.len(), wanted.units.len());
+    let frozen = |freeze: Freeze| Fact::Frozen { id: freeze.id, detail: freeze.detail };
+    wanted.choose(&rows).into_iter().map(frozen).collect()
+}
+
 impl World {
     fn new(text: &str) -> Self {
         Self { study: study_with(text).unwrap(), existing: Existing::default(), executed: Vec::new() }
@@ -117,7 +137,8 @@ impl World {
     }
 
     fn write(&mut self, plan: &Plan) {
-        for fact in written(&plan.freeze, &plan.merge) {
+        let chosen = chosen(&self.study, plan.around_best.as_ref());
+        for fact in written(&plan.freeze, &plan.merge).into_iter().chain(chosen) {
             self.existing.learn(fact);
         }
     }
@@ -136,7 +157,10 @@ impl World {
                 return (plan.outcome, self.executed);
             }
             assert!(
-                !(plan.enqueue.is_empty() && plan.freeze.is_empty() && plan.merge.is_empty()),
+                !(plan.enqueue.is_empty()
+                    && plan.freeze.is_empty()
+                    && plan.merge.is_empty()
+                    && plan.around_best.is_none()),
                 "a running pipeline has something to do"
             );
             if plan.enqueue.is_empty() || chance.chance(0.5) {
