@@ -134,7 +134,7 @@ mod tests {
     /// A build that changes this does not share tasks with the builds before it.
     #[test]
     fn the_dialect_is_pinned() {
-        assert_eq!(dialect(), "4487e440");
+        assert_eq!(dialect(), "4966a844");
     }
 
     #[test]

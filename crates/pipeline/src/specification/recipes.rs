@@ -9,7 +9,7 @@ use super::section::Section;
 use crate::halving::Halving;
 use crate::tasks::{Augmentation, Recipe};
 
-/// A published recipe, by its name in the file.
+/// A recipe by its name in the file.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 enum Preset {
     /// 200 epochs; also what a recipe without a preset begins with.
@@ -18,6 +18,8 @@ enum Preset {
     NasBench201,
     #[serde(rename = "nas-bench-201-12")]
     NasBench201Short,
+    #[serde(rename = "small-budget")]
+    SmallBudget,
 }
 
 impl Preset {
@@ -25,6 +27,7 @@ impl Preset {
         match self {
             Self::NasBench201 => Recipe::nas_bench_201(),
             Self::NasBench201Short => Recipe::nas_bench_201_12(),
+            Self::SmallBudget => Recipe::small_budget(),
         }
     }
 }
@@ -41,7 +44,8 @@ pub(super) fn recipes(section: Section<'_>) -> BTreeMap<String, Recipe> {
 }
 
 fn recipe(mut section: Section<'_>) -> Recipe {
-    let preset: Option<Preset> = section.optional("preset", "`nas-bench-201` or `nas-bench-201-12`");
+    let preset: Option<Preset> =
+        section.optional("preset", "`nas-bench-201`, `nas-bench-201-12` or `small-budget`");
     let usual = preset.unwrap_or_default().recipe();
     let mut augmentation = section.section("augmentation");
     let flip = augmentation.optional("horizontal_flip", "`true` or `false`");
@@ -102,7 +106,8 @@ mod tests {
     /// The figures of `spec`, section 6, and of the official records.
     #[test]
     fn presets_are_the_published_recipes_by_name() {
-        let presets = json!({"full": {"preset": "nas-bench-201"}, "twelve": {"preset": "nas-bench-201-12"}, "plain": {}});
+        let presets = json!({"full": {"preset": "nas-bench-201"}, "twelve": {"preset": "nas-bench-201-12"}, "plain": {},
+            "small": {"preset": "small-budget"}});
         let recipes = read(presets).unwrap();
         let full = Recipe {
             epochs: 200,
@@ -120,6 +125,16 @@ mod tests {
         };
         assert_eq!(recipes["twelve"], Recipe { epochs: 12, ..full.clone() });
         assert_eq!((&recipes["full"], &recipes["plain"]), (&full, &full));
+        let small = Recipe {
+            epochs: 120,
+            batch_size: 64,
+            channels: 8,
+            cells_per_stage: 1,
+            image_size: 16,
+            augmentation: Augmentation { horizontal_flip: true, crop_padding: 2 },
+            ..full
+        };
+        assert_eq!(recipes["small"], small);
     }
 
     #[test]
@@ -181,11 +196,12 @@ mod tests {
     /// What a unit is keyed by: a preset must never come to mean another recipe.
     #[test]
     fn the_ids_of_the_presets_are_pinned() {
-        let ids =
-            [Recipe::nas_bench_201(), Recipe::nas_bench_201_12()].map(|recipe| recipe.id()[..16].to_owned());
+        let ids = [Recipe::nas_bench_201(), Recipe::nas_bench_201_12(), Recipe::small_budget()]
+            .map(|recipe| recipe.id()[..16].to_owned());
         insta::assert_snapshot!(ids.join("\n"), @"
         163940e2819cefd3
         8c472870acc60845
+        aee26a6f06680919
         ");
     }
 
@@ -196,7 +212,7 @@ mod tests {
             "twelve": {"preset": "nas-bench-201-12", "epoch": 12}
         }));
         insta::assert_snapshot!(problems.unwrap_err(), @r#"
-        `recipes.full.preset` must be `nas-bench-201` or `nas-bench-201-12`, got `"nas-bench-101"`
+        `recipes.full.preset` must be `nas-bench-201`, `nas-bench-201-12` or `small-budget`, got `"nas-bench-101"`
         `recipes.full.epochs` must be a whole number from 1 to 100000, got `0`
         `recipes.twelve.epoch` is not a known key; did you mean `epochs`?
         "#);
