@@ -205,6 +205,7 @@ async fn train(store: &Store, task: &Evaluate) {
         units: rows.len() as u64,
         diverged: 0,
         failed: 0,
+        stopped: 0,
         train_pictures: 1,
         valid_pictures: 1,
         test_pictures: 1,
