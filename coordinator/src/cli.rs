@@ -69,6 +69,11 @@ pub enum Command {
         after_help = "Examples:\n  metad2a snapshots nightly.yaml\n  metad2a snapshots diff 41 42\n  metad2a snapshots rollback 41"
     )]
     Snapshots(snapshots::Snapshots),
+    /// Writes what a published snapshot says as one page of HTML that needs nothing else.
+    #[command(
+        after_help = "Examples:\n  metad2a report\n  metad2a report --snapshot 41 --output before.html\n  metad2a report --format json --output figures.json"
+    )]
+    Report(snapshots::Report),
     /// Asks a published snapshot a question in SQL, through the program `duckdb`.
     #[command(
         after_help = "Example:\n  metad2a sql \"select cell, avg(valid_accuracy) from evaluations group by cell order by 2 desc limit 10\""

@@ -15,6 +15,7 @@ mod operator;
 mod operator_cluster;
 mod poison;
 mod refresh;
+mod report;
 mod runs;
 mod snapshots;
 mod upgrade;

@@ -1,4 +1,4 @@
-//! Arguments of `metad2a snapshots` and `metad2a sql`.
+//! Arguments of `metad2a snapshots`, `metad2a report` and `metad2a sql`.
 
 use std::path::PathBuf;
 
@@ -127,6 +127,38 @@ pub struct SnapshotsRollback {
     pub pipeline: PipelineOption,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Html,
+    /// For programs: the figures of the page.
+    Json,
+}
+
+impl ReportFormat {
+    /// How files of this form end.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Html => "html",
+            Self::Json => "json",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    #[command(flatten)]
+    pub pipeline: PipelineOption,
+    /// `current`, or a number that `metad2a snapshots` lists.
+    #[arg(long, default_value = "current", value_name = "SNAPSHOT")]
+    pub snapshot: SnapshotChoice,
+    /// The file to write, replaced where it exists; by default `<pipeline>-<snapshot>.html` in this folder.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "html")]
+    pub format: ReportFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

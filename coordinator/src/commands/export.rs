@@ -1,13 +1,12 @@
 //! `metad2a export`: a published snapshot as one file that other programs expect.
 
-use std::ffi::OsString;
 use std::path::Path;
 
-use anyhow::Context;
 use metad2a_database::tables::{DatasetRow, EvaluationRow};
 use metad2a_database::{Access, Store};
 use metad2a_exchange::{CellTable, Error, cell_table};
 
+use super::output::write_file;
 use crate::chosen_snapshot::chosen;
 use crate::cli::exchange::{Export, ExportForm};
 use crate::{Exit, project};
@@ -32,7 +31,7 @@ pub(crate) async fn export(arguments: Export) -> anyhow::Result<Exit> {
             encode(&table)?
         }
     };
-    write(&arguments.to, &bytes)?;
+    write_file(&arguments.to, &bytes)?;
     Ok(Exit::Done)
 }
 
@@ -47,19 +46,4 @@ fn encoder(path: &Path) -> Result<Encode, Error> {
             Err(Error::Declaration { flag: "--to", rule })
         }
     }
-}
-
-/// Whole or not at all: a reader never sees half a file.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let failed = || format!("`{}` cannot be written", path.display());
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    let staged = path.with_file_name(name);
-    let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
-    if written.is_err() {
-        // What could not be written whole is of no use; that it may not be there to remove is no second error.
-        let _ = std::fs::remove_file(&staged);
-    }
-    written.with_context(failed)
 }

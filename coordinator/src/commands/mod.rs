@@ -10,6 +10,7 @@ mod leading;
 mod output;
 mod plan;
 mod refresh;
+mod report;
 mod run;
 mod search;
 mod snapshots;
@@ -29,6 +30,7 @@ pub(crate) async fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Plan(arguments) => plan::plan(arguments).await,
         Command::Search(arguments) => search::search(arguments).await,
         Command::Snapshots(arguments) => snapshots::snapshots(arguments).await,
+        Command::Report(arguments) => report::report(arguments).await,
         Command::Sql(arguments) => sql::sql(arguments).await,
         Command::Status(arguments) => status::status(arguments).await,
         Command::Watch(arguments) => status::watch(arguments).await,

@@ -1,6 +1,8 @@
 //! Answers go to standard output, everything else to standard error.
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -46,6 +48,21 @@ pub(super) fn is_read(written: std::io::Result<()>) -> anyhow::Result<bool> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error).context("the answer cannot be written to standard output"),
     }
+}
+
+/// Writes a file whole or not at all: a reader never sees half a file.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let failed = || format!("`{}` cannot be written", path.display());
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let staged = path.with_file_name(name);
+    let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
+    if written.is_err() {
+        // What could not be written whole is of no use; that it may not be there to remove is no second error.
+        let _ = std::fs::remove_file(&staged);
+    }
+    written.with_context(failed)
 }
 
 #[cfg(test)]

@@ -187,7 +187,8 @@ pub(super) async fn tell(
     let snapshot = store.snapshot(pipeline, number).await?;
     let snapshot = snapshot.ok_or_else(|| anyhow!("snapshot {number} vanished from the store"))?;
     let seconds = started.elapsed().as_secs_f64();
-    let report = report::read(store, &snapshot, is_new, problems, seconds).await?;
+    let tables = report::Tables::read(store, &snapshot).await?;
+    let report = report::collect(store, &snapshot, &tables, is_new, problems, seconds)?;
     answer(format, &report, report::table)?;
     if format == Format::Table {
         eprintln!("done in {}", duration(seconds));
