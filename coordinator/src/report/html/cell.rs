@@ -60,7 +60,7 @@ fn drawn((source, target): (usize, usize), look: &Look, live: bool) -> Markup {
     html! {
         g class=(if live { look.class.to_owned() } else { format!("{} idle", look.class) }) {
             path d=(line) {}
-            text x=(middle) y=(Y + height + if height == 0.0 { -5.0 } else { 4.0 }) text-anchor="middle" { (look.name) }
+            text x=(middle) y=(Y + height + if height == 0.0 { -7.0 } else { 4.0 }) text-anchor="middle" { (look.name) }
         }
     }
 }

@@ -5,6 +5,9 @@ use maud::{Markup, html};
 use super::table::{Column, hours, percent, short, table, text};
 use crate::report::figures::Figures;
 
+/// So many reasons and tasks are listed; queries and `metad2a tasks list` tell the rest.
+const LISTED: usize = 50;
+
 pub(super) fn computed(figures: &Figures) -> Markup {
     let datasets: Vec<Vec<Markup>> = figures
         .datasets
@@ -52,6 +55,7 @@ pub(super) fn set_aside(figures: &Figures) -> Markup {
     let problems: Vec<Vec<Markup>> = figures
         .problems
         .iter()
+        .take(LISTED)
         .map(|problem| {
             vec![
                 text(&problem.status),
@@ -64,6 +68,7 @@ pub(super) fn set_aside(figures: &Figures) -> Markup {
     let tasks: Vec<Vec<Markup>> = figures
         .set_aside
         .iter()
+        .take(LISTED)
         .map(|task| {
             vec![
                 short(&task.id),
@@ -76,13 +81,14 @@ pub(super) fn set_aside(figures: &Figures) -> Markup {
         .collect();
     html! {
         section id="set-aside" aria-labelledby="set-aside-heading" {
-            h2 id="set-aside-heading" { "What went wrong" }
+            h2 id="set-aside-heading" { "What did not complete" }
             @if problems.is_empty() { p { "Every training of ours completed." } }
             @else {
                 (table("Trainings that did not complete, by reason", &[
                     Column::Text("status"), Column::Number("networks"), Column::Text("reason"),
                     Column::Number("one of the cells"),
                 ], &problems))
+                (further(figures.problems.len(), "reasons"))
             }
             @if tasks.is_empty() { p { "No task of this pipeline is given up, cancelled or dropped." } }
             @else {
@@ -90,7 +96,13 @@ pub(super) fn set_aside(figures: &Figures) -> Markup {
                     Column::Text("task"), Column::Text("kind"), Column::Text("state"), Column::Text("since (UTC)"),
                     Column::Text("last reason"),
                 ], &tasks))
+                (further(figures.set_aside.len(), "tasks"))
             }
         }
     }
+}
+
+/// What is left out of a list of so many.
+fn further(count: usize, what: &str) -> Markup {
+    html! { @if count > LISTED { p class="quiet" { (count - LISTED) " further " (what) " are not listed here." } } }
 }

@@ -33,7 +33,7 @@ pub(crate) fn page(figures: &Figures) -> String {
                     }
                     @for note in &figures.notes { p class="note" { "Note: " (note) } }
                     nav aria-label="Contents" { ul {
-                        @for (id, name) in [("results", "Results"), ("models", "Models"), ("computed", "What was computed"), ("set-aside", "What went wrong"), ("provenance", "Provenance")] {
+                        @for (id, name) in [("results", "Results"), ("models", "Models"), ("computed", "What was computed"), ("set-aside", "What did not complete"), ("provenance", "Provenance")] {
                             li { a href=(format!("#{id}")) { (name) } }
                         }
                     } }

@@ -97,6 +97,16 @@ fn the_page_tells_results_cost_and_what_was_set_aside() {
 }
 
 #[test]
+fn long_lists_are_cut_and_say_so() {
+    let one = figures().set_aside.remove(0);
+    let mut figures = figures();
+    figures.set_aside = vec![one; 60];
+    let page = page(&figures);
+    assert_eq!(page.matches("killed by signal 9").count(), 50);
+    assert!(page.contains("10 further tasks are not listed here."), "{page}");
+}
+
+#[test]
 fn names_from_outside_are_shown_as_they_are_written() {
     let name = "<script>\"a & b\"</script>";
     let mut snapshot = snapshot();

@@ -86,7 +86,8 @@ fn cells(target: &Target, id: &str) -> Markup {
         @if rows.is_empty() { p { "No cell was trained." } }
         @else {
             (table(&format!("Cells trained on {}: chosen by predicted accuracy, and random", target.outcome.name), &columns, &rows))
-            p class="quiet" { "An edge that carries nothing from in to out is faint; none is left out. Predicted accuracies rank cells; their height is that of the datasets learnt from." }
+            p class="quiet" { "3×3 and 1×1 are convolutions, pool is an average of 3×3, skip is the identity; an edge that carries nothing from in to out is faint. "
+                "Predicted accuracies rank cells; their height is that of the datasets learnt from." }
         }
     }
 }
