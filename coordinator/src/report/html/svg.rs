@@ -7,7 +7,7 @@ use maud::{Markup, html};
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 300.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (52.0, 14.0, 12.0, 44.0);
+const MARGIN: (f64, f64, f64, f64) = (58.0, 14.0, 12.0, 44.0);
 
 /// An axis from `low` to `high`.
 pub(super) struct Axis {
