@@ -196,8 +196,8 @@ def report(kept, cells, naswot):
         ]
         lines.append(f"| {' | '.join(line)} |")
         over = [ranged(gate.difference_with_interval(signals[0], other, truth), "+") for other in (params, naswot)]
-        joint = ranged(gate.with_interval(mean_ranks(signals[0], naswot), truth))
-        gains.append(f"| {measured['recipe']} | {over[0]} | {over[1]} | {joint} |")
+        both = ranged(gate.with_interval(mean_ranks(signals[0], naswot), truth))
+        gains.append(f"| {measured['recipe']} | {over[0]} | {over[1]} | {both} |")
     return "\n".join([*lines, "", *gains, *joint(kept, truth, params, naswot, kinds)])
 
 
