@@ -63,11 +63,24 @@ fn recipe(mut section: Section<'_>) -> Recipe {
         weight_decay: section.number("weight_decay", usual.weight_decay, 0.0, 1.0),
         precision: section.optional("precision", "`float32` or `bfloat16`").unwrap_or(usual.precision),
         channels: section.count("channels", usual.channels, 1, 1_024),
-        cells_per_stage: section.count("cells_per_stage", usual.cells_per_stage, 1, 100),
-        image_size: section.count("image_size", usual.image_size, 4, 1_024),
+        cells_per_stage: section.count("cells_per_stage", usual.cells_per_stage, 1, 64),
+        image_size: section.count("image_size", usual.image_size, 8, 1_024),
         augmentation: augment,
         halving: None,
     };
+    if !recipe.image_size.is_multiple_of(4) {
+        let rule =
+            format!("must be a multiple of 4, because two reductions halve it, got `{}`", recipe.image_size);
+        section.problem("image_size", rule);
+    }
+    if recipe.augmentation.crop_padding >= recipe.image_size {
+        let (padding, size) = (recipe.augmentation.crop_padding, recipe.image_size);
+        let rule = format!("must have a `crop_padding` below `image_size` ({size}), got `{padding}`");
+        section.problem("augmentation", rule);
+    }
+    if recipe.nesterov && recipe.momentum == 0.0 {
+        section.problem("momentum", "must be above 0 where `nesterov` is true, got `0`".to_owned());
+    }
     recipe.halving = section.optional_section("halving").and_then(|entry| halving(entry, recipe.epochs));
     section.finish();
     recipe
@@ -202,6 +215,22 @@ mod tests {
         163940e2819cefd3
         8c472870acc60845
         aee26a6f06680919
+        ");
+    }
+
+    /// What a worker would refuse to train is refused here, before anything runs.
+    #[test]
+    fn pictures_that_cannot_be_halved_twice_and_keys_that_contradict_each_other_are_named() {
+        let problems = read(json!({
+            "odd": {"image_size": 30, "augmentation": {"crop_padding": 30}},
+            "small": {"image_size": 4},
+            "still": {"momentum": 0.0}
+        }));
+        insta::assert_snapshot!(problems.unwrap_err(), @r"
+        `recipes.odd.image_size` must be a multiple of 4, because two reductions halve it, got `30`
+        `recipes.odd.augmentation` must have a `crop_padding` below `image_size` (30), got `30`
+        `recipes.small.image_size` must be a whole number from 8 to 1024, got `4`
+        `recipes.still.momentum` must be above 0 where `nesterov` is true, got `0`
         ");
     }
 
