@@ -13,16 +13,18 @@
 //! [`Envelope`](crate::envelope::Envelope).
 
 mod look;
-
-use std::collections::BTreeMap;
+mod model;
+mod recipe;
+mod summary;
 
 pub use look::Look;
 use metad2a_search_space::Cell;
+pub use model::{Mode, Model, ModelSettings, OuterStep};
+pub use recipe::{Augmentation, Precision, Recipe};
 use serde::{Deserialize, Serialize};
+pub use summary::Summary;
 
-use crate::halving::Halving;
 use crate::ids::{Id, content_id};
-use crate::labels::Label;
 
 /// The kinds of tasks, in the order in which a pipeline runs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,108 +171,6 @@ pub struct ExtractFeatures {
     pub look: Look,
 }
 
-/// Random changes of the training pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augmentation {
-    pub horizontal_flip: bool,
-    /// Zero padding before the random crop, in pixels; 0 for no crop.
-    pub crop_padding: u32,
-}
-
-/// What a network computes with; weights, losses and updates are always float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    #[default]
-    Float32,
-    Bfloat16,
-}
-
-impl Precision {
-    /// The name in files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Bfloat16 => "bfloat16",
-        }
-    }
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-    fn is_usual(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// How a network is built and trained (NAS-Bench-201, `spec`: SGD with Nesterov momentum, cosine per epoch).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recipe {
-    pub epochs: u32,
-    pub batch_size: u32,
-    pub learning_rate: f64,
-    pub momentum: f64,
-    pub nesterov: bool,
-    pub weight_decay: f64,
-    /// Channels of the first stage (C).
-    pub channels: u32,
-    /// Cells per stage (N).
-    pub cells_per_stage: u32,
-    /// Side of the square picture that the network sees, in pixels.
-    pub image_size: u32,
-    pub augmentation: Augmentation,
-    /// Left out of ids where it is float32, so that they are those from before there was a choice.
-    #[serde(default, skip_serializing_if = "Precision::is_usual")]
-    pub precision: Precision,
-    /// Whether the worse units of a bundle are stopped early; left out of ids where they are not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub halving: Option<Halving>,
-}
-
-impl Recipe {
-    /// Stable name of the recipe's content in every table.
-    pub fn id(&self) -> String {
-        content_id("recipe", 1, self)
-    }
-
-    /// The published recipe of 200 epochs (`spec`, section 6).
-    pub fn nas_bench_201() -> Self {
-        Self {
-            epochs: 200,
-            batch_size: 256,
-            learning_rate: 0.1,
-            momentum: 0.9,
-            nesterov: true,
-            weight_decay: 5e-4,
-            channels: 16,
-            cells_per_stage: 5,
-            image_size: 32,
-            augmentation: Augmentation { horizontal_flip: true, crop_padding: 4 },
-            precision: Precision::Float32,
-            halving: None,
-        }
-    }
-
-    /// The published recipe of 12 epochs, with a cosine of its own.
-    pub fn nas_bench_201_12() -> Self {
-        Self { epochs: 12, ..Self::nas_bench_201() }
-    }
-
-    /// Seconds of a processor core: a small network on about 500 small pictures, for so many epochs that its training loss
-    /// tells cells apart. Of the recipes that `scripts/experiments/gate.sh` tried the one whose losses order cells most
-    /// like the published accuracies.
-    pub fn small_budget() -> Self {
-        Self {
-            epochs: 120,
-            batch_size: 64,
-            channels: 8,
-            cells_per_stage: 1,
-            image_size: 16,
-            augmentation: Augmentation { horizontal_flip: true, crop_padding: 2 },
-            ..Self::nas_bench_201()
-        }
-    }
-}
-
 /// One training of one cell: what is trained, counted and never done twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unit {
@@ -303,62 +203,6 @@ pub fn unit_id(dataset: &Dataset, recipe: &Recipe, unit: &Unit) -> String {
 /// [`unit_id`] where the ids of dataset and recipe are known.
 pub(crate) fn unit_of(dataset: &str, recipe: &str, unit: &Unit) -> Id {
     Id::of("unit", Kind::Evaluate.semantics(), &(dataset, recipe, unit))
-}
-
-/// Which of the two models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Model {
-    Generator,
-    Predictor,
-}
-
-impl Model {
-    pub const ALL: [Self; 2] = [Self::Generator, Self::Predictor];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Generator => "generator",
-            Self::Predictor => "predictor",
-        }
-    }
-}
-
-/// `paper` reproduces the published model; `default` improves on it where that was measured to be better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    Paper,
-    Default,
-}
-
-/// Everything that shapes a model and its inner training steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelSettings {
-    pub mode: Mode,
-    /// What the predictor predicts, and what the generator takes for a cell's worth.
-    pub label: Label,
-    pub feature_width: u32,
-    pub hidden: u32,
-    pub latent: u32,
-    pub batch_size: u32,
-    pub learning_rate: f64,
-    /// Pictures drawn of each class for one encoding of a dataset.
-    pub images_per_class: u32,
-    /// At most so many classes of a dataset are drawn for one encoding.
-    pub classes_per_dataset: u32,
-    /// Generator only: the best part of each dataset's cells that it learns to draw.
-    pub top_fraction: f64,
-    /// Predictor only: weight of the pairwise ranking loss within a dataset.
-    pub ranking_weight: f64,
-}
-
-/// How shards are averaged into the next checkpoint (DiLoCo: SGD with Nesterov momentum on the mean difference).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OuterStep {
-    pub learning_rate: f64,
-    pub momentum: f64,
 }
 
 /// `steps` inner steps of shard `shard` in round `round`, from `base`.
@@ -466,72 +310,10 @@ pub struct RankedCell {
     pub predicted_sd: f64,
 }
 
-/// What a marker says of its task's outcome beyond the files: all that planning needs, so that a plan reads no data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Summary {
-    Features {
-        pictures: u64,
-    },
-    Evaluations {
-        units: u64,
-        diverged: u64,
-        /// Units that could not be trained.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        failed: u64,
-        /// Units that were stopped early, on purpose.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        stopped: u64,
-        train_pictures: u64,
-        valid_pictures: u64,
-        test_pictures: u64,
-        /// Hash over the dataset's picture hashes, splits and labels.
-        data_hash: String,
-    },
-    Shard {
-        /// Parameters that the shard started from: the base of the outer step.
-        start: Blob,
-        parameters: Blob,
-        optimiser: Blob,
-        /// Mean loss of the shard's steps.
-        loss: f64,
-    },
-    Validation {
-        /// Higher is better; selects the checkpoint.
-        score: f64,
-        /// Means by name, and the figures of each dataset as `name.dataset-id`.
-        metrics: BTreeMap<String, f64>,
-    },
-    Search {
-        drawn: u64,
-        valid: u64,
-        distinct: u64,
-        /// Best first.
-        ranked: Vec<RankedCell>,
-    },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-impl Summary {
-    /// The kind of the task that it is of.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Features { .. } => Kind::ExtractFeatures,
-            Self::Evaluations { .. } => Kind::Evaluate,
-            Self::Shard { .. } => Kind::TrainEpisodes,
-            Self::Validation { .. } => Kind::Validate,
-            Self::Search { .. } => Kind::Search,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::Label;
 
     fn dataset() -> Dataset {
         Dataset {
