@@ -31,24 +31,8 @@ images=$(realpath -e "$1")
 cells=$(realpath -e "$2")
 shift 2
 cd "$(dirname "$0")/../.."
-programs=${PROGRAMS:-target/release}
-if [ "$programs" = target/release ]; then
-  scripts/setup.sh >/dev/null
-  cargo build --release --locked --quiet -p metad2a-coordinator -p metad2a-worker
-fi
-scripts/weights/fetch.sh >/dev/null
-python=${PYTHON:-}
-if [ -z "$python" ]; then
-  requirements=scripts/experiments/gate-requirements.txt
-  venv=.metad2a/gate/venv
-  python=$venv/bin/python
-  if ! cmp --silent "$requirements" "$venv/installed.txt"; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"
-    cp "$requirements" "$venv/installed.txt"
-  fi
-fi
+# shellcheck source=scripts/experiments/prepare.sh
+source scripts/experiments/prepare.sh
 mkdir -p docs/benchmarks
 exec "$python" scripts/experiments/gate.py \
   --programs "$programs" --weights "${WEIGHTS_DIR:-.weights}/efficientnet-lite0.safetensors" --draw "${DRAW:-1}" --seeds "${SEEDS:-2}" "$images" "$cells" "$@"

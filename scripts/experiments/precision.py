@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import pathlib
 import statistics
 import subprocess
@@ -10,14 +9,13 @@ import sys
 
 from pyarrow import parquet
 
+import precision_statistics as precisions
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 KEPT = ROOT / "docs/benchmarks/precision.json"
 COLUMNS = ("arch_index", "seed", "valid_accuracy", "fit_loss", "train_seconds")
 PRECISIONS = ("float32", "bfloat16")
-# Of Student's distribution with 19 degrees of freedom, for 95 %.
-QUANTILE = 2.093
-CELLS = 20
 
 
 def main():
@@ -29,8 +27,16 @@ def main():
     for precision in PRECISIONS:
         if precision not in kept:
             kept[precision] = train(options, precision)
-            KEPT.write_text(json.dumps({"columns": COLUMNS} | kept, indent=None).replace("[[", "[\n[").replace("], [", "],\n[") + "\n")
+            keep(kept)
     print(report({precision: kept[precision] for precision in PRECISIONS}))
+
+
+def keep(kept):
+    """Writes everything down, a training a line."""
+    parts = [f'"columns": {json.dumps(COLUMNS)}']
+    for precision in filter(kept.get, PRECISIONS):
+        parts.append(f'"{precision}": [\n' + ",\n".join(map(json.dumps, kept[precision])) + "]")
+    KEPT.write_text("{" + ", ".join(parts) + "}\n")
 
 
 def train(options, precision):
@@ -62,8 +68,8 @@ def train(options, precision):
     groups = {row["dataset_id"]: row["class_group"] for row in table("datasets", ["dataset_id", "class_group"])}
     rows = table("evaluations", [*COLUMNS, "dataset_id"])
     rows = [row for row in rows if groups[row["dataset_id"]] == "meta-train"]
-    if len(rows) != 3 * CELLS:
-        sys.exit(f"{precision}: {len(rows)} rows instead of {3 * CELLS}")
+    if len(rows) != 3 * precisions.CELLS:
+        sys.exit(f"{precision}: {len(rows)} rows instead of {3 * precisions.CELLS}")
     return [[row[column] for column in COLUMNS] for row in sorted(rows, key=lambda row: (row["arch_index"], row["seed"]))]
 
 
@@ -77,14 +83,10 @@ def report(kept):
         column = COLUMNS.index(figure)
         cells = {precision: by_cell(rows, column) for precision, rows in kept.items()}
         one, other = cells["float32"], cells["bfloat16"]
-        if one.keys() != other.keys():
-            sys.exit("the precisions were trained with different cells")
-        differences = [statistics.mean(other[cell]) - statistics.mean(one[cell]) for cell in one]
-        mean, half = interval(differences)
-        noise = math.sqrt(statistics.mean(statistics.variance(values) for values in one.values()))
+        mean, half = precisions.paired(one, other)
+        noise = precisions.noise_of(one)
         means = [statistics.mean(map(statistics.mean, cells[precision].values())) for precision in PRECISIONS]
-        # Nothing can be seen of the difference, and what could hide is below the noise of one seed.
-        passes = abs(mean) <= half and abs(mean) + half < noise
+        passes = precisions.passes(mean, half, noise)
         lines.append(
             f"| `{figure}` | {means[0]:.4f} | {means[1]:.4f} | {mean:+.4f} ± {half:.4f} | {noise:.4f} "
             f"| {'yes' if passes else 'no'} |"
@@ -98,11 +100,6 @@ def by_cell(rows, column):
     for row in rows:
         cells.setdefault(row[0], []).append(row[column])
     return cells
-
-
-def interval(differences):
-    """Mean and half of the 95 % interval of Student's t over the cells."""
-    return statistics.mean(differences), QUANTILE * statistics.stdev(differences) / math.sqrt(len(differences))
 
 
 if __name__ == "__main__":

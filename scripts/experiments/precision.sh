@@ -11,20 +11,7 @@
 # folder of metad2a and metad2a-worker; PYTHON a Python with gate-requirements.txt installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-programs=${PROGRAMS:-target/release}
-if [ "$programs" = target/release ]; then
-  scripts/setup.sh >/dev/null
-  cargo build --release --locked --quiet -p metad2a-coordinator -p metad2a-worker
-fi
-scripts/weights/fetch.sh >/dev/null
-python=${PYTHON:-}
-if [ -z "$python" ]; then
-  venv=.metad2a/precision/venv
-  python=$venv/bin/python
-  if [ ! -x "$python" ]; then
-    python3 -m venv "$venv"
-    "$python" -m pip install --quiet --disable-pip-version-check --requirement scripts/experiments/gate-requirements.txt
-  fi
-fi
+# shellcheck source=scripts/experiments/prepare.sh
+source scripts/experiments/prepare.sh
 exec "$python" scripts/experiments/precision.py \
   --programs "$programs" --weights "${WEIGHTS_DIR:-.weights}/efficientnet-lite0.safetensors"

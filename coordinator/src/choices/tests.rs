@@ -51,6 +51,20 @@ fn study_of(specification: &str) -> Study {
 }
 
 /// Everything before the training is done.
+/// The summary of a bundle whose units were all trained to their end.
+fn trained(units: usize) -> Summary {
+    Summary::Evaluations {
+        units: units as u64,
+        diverged: 0,
+        failed: 0,
+        stopped: 0,
+        train_pictures: 1,
+        valid_pictures: 1,
+        test_pictures: 1,
+        data_hash: String::new(),
+    }
+}
+
 fn planner(study: &Study) -> Planner<'_> {
     let mut existing = Existing::default();
     for task in &study.extractions {
@@ -60,16 +74,7 @@ fn planner(study: &Study) -> Planner<'_> {
     for bundle in study.bundles() {
         let task = bundle.evaluate(bundle.units.to_vec());
         let units = task.units.iter().map(|unit| task.unit_id(unit)).collect();
-        let summary = Summary::Evaluations {
-            units: task.units.len() as u64,
-            diverged: 0,
-            failed: 0,
-            stopped: 0,
-            train_pictures: 1,
-            valid_pictures: 1,
-            test_pictures: 1,
-            data_hash: String::new(),
-        };
+        let summary = trained(task.units.len());
         existing.learn(Fact::Done { id: Task::Evaluate(task).id(), done: Done { summary, units } });
     }
     Planner::new(study, existing)
@@ -201,16 +206,7 @@ async fn train(store: &Store, task: &Evaluate) {
         ..EvaluationRow::default()
     };
     let rows: Vec<EvaluationRow> = task.units.iter().zip(&units).map(row).collect();
-    let summary = Summary::Evaluations {
-        units: rows.len() as u64,
-        diverged: 0,
-        failed: 0,
-        stopped: 0,
-        train_pictures: 1,
-        valid_pictures: 1,
-        test_pictures: 1,
-        data_hash: String::new(),
-    };
+    let summary = trained(rows.len());
     let marker = Marker {
         kind: Kind::Evaluate.name().to_owned(),
         id: Task::Evaluate(task.clone()).id(),
