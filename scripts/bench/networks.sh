@@ -3,6 +3,8 @@
 #
 #   scripts/bench/networks.sh [SIZE [ROUNDS [PREFIX]]]      # pictures of 32 pixels, 3 rounds, all cases
 #
+# PROCESSES=2 lets two processes of the same kind run at once, as a machine of two cores is used; figures stay those of one.
+#
 # Figures are pictures a second of one thread's time, so that a busy machine matters less; compare only within a run. PYTHON
 # names a Python that has torch 2.11; without it one is made under .metad2a, which loads about 200 MB.
 set -euo pipefail
@@ -20,17 +22,28 @@ if [ -z "${PYTHON:-}" ]; then
   fi
 fi
 rows=$(mktemp)
-trap 'rm -f "$rows"' EXIT
+trap 'rm -f "$rows" "$rows".*' EXIT
+# What PROCESSES runs of a command print, one after another.
+together() {
+  local pids=() number
+  for number in $(seq "${PROCESSES:-1}"); do
+    "$@" >"$rows.$number" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  for number in $(seq "${PROCESSES:-1}"); do cat "$rows.$number"; done
+}
 # As the worker sets them for its compute processes.
 export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592
 for _ in $(seq "$rounds"); do
-  "$program" --size "$size" --only "$prefix" | tee -a "$rows" >"$rows.round"
+  together "$program" --size "$size" --only "$prefix" >"$rows.round"
+  cat "$rows.round" >>"$rows"
   mapfile -t cases < <(python3 -c '
 import json, sys
 print("\n".join(sorted({row["case"] + "=" + row["cell"] for row in map(json.loads, sys.stdin) if "cell" in row})))
 ' <"$rows.round")
   rm -f "$rows.round"
-  env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ \
+  together env -u MALLOC_MMAP_THRESHOLD_ -u MALLOC_TRIM_THRESHOLD_ \
     "$PYTHON" scripts/bench/networks.py "${cases[@]}" --size "$size" >>"$rows"
   # Memory in a fresh process each: what one case frees stays with its process.
   for case in "${cases[@]}"; do
